@@ -1,0 +1,214 @@
+/* npos/npos.h - the public interface of npos: non-parametric outlier synthesis and OOD evaluation
+ * in C.
+ *
+ * Each command of the program is one function here.  Options structs start with `struct_size` and
+ * are filled with defaults by npos_X_options_init, so that later versions can add fields:
+ *
+ *     npos_train_options options;
+ *     npos_train_options_init(&options);
+ *     options.recipe = "cifar10";
+ *     options.data = "datasets/CIFAR10#train";
+ *     options.out = "runs/cifar10";
+ *     if (npos_train(&options) != NPOS_OK)
+ *         fprintf(stderr, "%s\n", npos_error_message());
+ *
+ * Strings in options belong to the caller and must live until the call returns.  Results written to
+ * files are written whole or not at all.  Functions that print take a FILE; nothing else of the
+ * library prints.  Functions may be called from several threads for different run directories. */
+#ifndef NPOS_NPOS_H
+#define NPOS_NPOS_H
+
+#include <stddef.h>
+#include <stdint.h>
+#include <stdio.h>
+
+#include "npos/status.h"
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+#define NPOS_VERSION "0.1.0"
+
+/* ---- progress ---------------------------------------------------------------------------------
+ */
+
+/* Told what a job is doing: `phase` ("load data", "train", "embed svhn"), `done` of `total` units
+ * (total 0: unknown), `text` a short line of figures or "".  Return 0 to go on, anything else to
+ * stop: the job saves what it must and returns NPOS_INTERRUPTED.  Called from the thread that runs
+ * the job, at most a few times a second, and always at done == total. */
+typedef int npos_progress_fn(void *context, const char *phase, int64_t done, int64_t total,
+                             const char *text);
+
+/* ---- where and how to compute -----------------------------------------------------------------
+ */
+
+typedef struct npos_compute {
+    const char *device;         /* "auto", "cpu", "cuda", "cuda:1", "reference" */
+    const char *precision;      /* "auto", "fp32", "bf16" */
+    int threads;                /* 0: all processors that the process may use */
+    npos_progress_fn *progress; /* NULL: silent */
+    void *progress_context;
+    int verbose; /* 1: the variant chosen for each operation goes to the progress function */
+} npos_compute;
+
+/* ---- train ------------------------------------------------------------------------------------
+ */
+
+typedef struct npos_train_options {
+    size_t struct_size;
+    npos_compute compute;
+    const char *recipe;     /* name or path */
+    const char *data;       /* SPEC, NULL: the recipe's */
+    const char *out;        /* run directory, made if missing */
+    const char *init;       /* model.safetensors to start from, or NULL */
+    const char *const *set; /* "key=value", set_count of them */
+    int set_count;
+    int resume;           /* continue the run in `out` from its checkpoint */
+    int stop_after_epoch; /* > 0: save and return NPOS_INTERRUPTED after that many epochs; for tests
+                             and split runs */
+} npos_train_options;
+void npos_train_options_init(npos_train_options *options);
+/* Trains from scratch and writes a run directory: recipe.yaml, manifest.json, model.safetensors,
+ * bank.safetensors, checkpoint.safetensors, log.jsonl, TensorBoard events (docs/run-directory.md).
+ */
+NPOS_MUST_CHECK npos_status npos_train(const npos_train_options *options);
+
+/* ---- evaluate ---------------------------------------------------------------------------------
+ */
+
+typedef struct npos_eval_options {
+    size_t struct_size;
+    npos_compute compute;
+    const char *run;
+    const char *id;         /* SPEC of the ID test images; NULL: the recipe's test set */
+    const char *const *ood; /* "[GROUP/]NAME=SPEC" */
+    int ood_count;
+    const char *scores;   /* "knn,head", "all"; NULL: the recipe's own */
+    const char *protocol; /* "oe" (default), "openood", "knn-ood" */
+    int64_t max_images; /* of each OOD set, drawn with the seed; 0: all.  Default: 10,000 under oe,
+                           else all (-1) */
+    uint64_t seed;      /* of subsets and bootstrap */
+    const char *json;   /* file to write, or NULL */
+    FILE *table;        /* where the table for people goes, or NULL */
+} npos_eval_options;
+void npos_eval_options_init(npos_eval_options *options);
+/* Scores ID and OOD images with a trained run and measures how well they part; writes RUN/eval.json
+ * and the per-image scores RUN/scores/SCORE/NAME.npy beside what the options ask for. */
+NPOS_MUST_CHECK npos_status npos_eval(const npos_eval_options *options);
+
+/* ---- metrics from any program's scores --------------------------------------------------------
+ */
+
+typedef struct npos_metrics_options {
+    size_t struct_size;
+    const char *id;         /* .npy, one value an image */
+    const char *const *ood; /* "[GROUP/]NAME=FILE.npy" */
+    int ood_count;
+    int larger_is_ood; /* 1: scores are larger for OOD; they are negated first */
+    const char *protocol;
+    uint64_t seed;
+    const char *json;
+    FILE *table;
+    FILE *notes; /* where "AUROC below 0.5: wrong polarity?" goes, or NULL */
+} npos_metrics_options;
+void npos_metrics_options_init(npos_metrics_options *options);
+NPOS_MUST_CHECK npos_status npos_metrics(const npos_metrics_options *options);
+
+/* ---- score single images ----------------------------------------------------------------------
+ */
+
+typedef struct npos_score_options {
+    size_t struct_size;
+    npos_compute compute;
+    const char *run;
+    const char *score;        /* NULL: the run's own */
+    const char *const *files; /* image files; "-" reads names, one a line, from `names` */
+    int file_count;
+    FILE *names; /* NULL unless files holds "-" */
+    int has_threshold;
+    double threshold; /* used when has_threshold; else the calibrated one */
+    int neighbours;   /* adds that many nearest training samples to each line */
+    FILE *out;        /* one JSON object an image: file, score, threshold, verdict, class */
+} npos_score_options;
+void npos_score_options_init(npos_score_options *options);
+/* A file that cannot be scored gives a line with "error" and the job goes on; the call then returns
+ * NPOS_BAD_DATA. */
+NPOS_MUST_CHECK npos_status npos_score(const npos_score_options *options);
+
+/* ---- embeddings -------------------------------------------------------------------------------
+ */
+
+typedef struct npos_embed_options {
+    size_t struct_size;
+    npos_compute compute;
+    const char *run;
+    const char *data;   /* SPEC */
+    const char *out;    /* .npy [n][D] float32: penultimate embeddings h */
+    const char *logits; /* .npy [n][C], or NULL; an error when the model has no classifier */
+    const char *labels; /* .npy [n] int64, or NULL */
+} npos_embed_options;
+void npos_embed_options_init(npos_embed_options *options);
+NPOS_MUST_CHECK npos_status npos_embed(const npos_embed_options *options);
+
+/* ---- a threshold ------------------------------------------------------------------------------
+ */
+
+typedef struct npos_calibrate_options {
+    size_t struct_size;
+    npos_compute compute;
+    const char *run;
+    const char *id;    /* SPEC of ID images that the model was not trained on */
+    const char *score; /* NULL: the run's own */
+    double tpr;        /* fraction of ID images to accept, default 0.95 */
+    const char *json;
+    FILE *out;
+} npos_calibrate_options;
+void npos_calibrate_options_init(npos_calibrate_options *options);
+/* Stores in the model the threshold at which `tpr` of the ID images are accepted, with its
+ * Clopper-Pearson interval. */
+NPOS_MUST_CHECK npos_status npos_calibrate(const npos_calibrate_options *options);
+
+/* ---- report -----------------------------------------------------------------------------------
+ */
+
+typedef struct npos_report_options {
+    size_t struct_size;
+    npos_compute compute;
+    const char *run;
+    const char *const *compare; /* other runs whose eval.json stands beside, or NULL */
+    int compare_count;
+} npos_report_options;
+void npos_report_options_init(npos_report_options *options);
+/* Writes RUN/report/index.html, one file that opens offline. */
+NPOS_MUST_CHECK npos_status npos_report(const npos_report_options *options);
+
+/* ---- about this machine -----------------------------------------------------------------------
+ */
+
+typedef struct npos_bench_options {
+    size_t struct_size;
+    npos_compute compute;
+    const char *only; /* comma list of benchmark names, or NULL: all */
+    const char *json;
+    FILE *table;
+} npos_bench_options;
+void npos_bench_options_init(npos_bench_options *options);
+NPOS_MUST_CHECK npos_status npos_bench(const npos_bench_options *options);
+
+typedef struct npos_info_options {
+    size_t struct_size;
+    const char *json;
+    FILE *table;
+} npos_info_options;
+void npos_info_options_init(npos_info_options *options);
+NPOS_MUST_CHECK npos_status npos_info(const npos_info_options *options);
+
+/* Recipes that this installation knows: prints name and one line each; with `name`, all settings of
+ * one. */
+NPOS_MUST_CHECK npos_status npos_recipes(const char *name, FILE *out);
+
+#ifdef __cplusplus
+}
+#endif
+#endif

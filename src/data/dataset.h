@@ -1,0 +1,86 @@
+/* data/dataset.h - one interface to every set of images.
+ *
+ * A SPEC is "PATH", "format:PATH", with any of the suffixes "#train", "#test", "#class=a,b",
+ * "#class!=a,b",
+ * "#class=@file", in this order.  The format is recognised from the content (npi_dataset_open).
+ * A dataset gives images one by one, decoded, in an order that depends on the files' names alone
+ * (sorted bytewise). All functions may be called from several threads at once after open. */
+#ifndef NPI_DATA_DATASET_H
+#define NPI_DATA_DATASET_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "base/fail.h"
+
+/* A decoded image: uint8, rows top to bottom, HWC, 1 or 3 channels.  pixels belongs to the image
+ * (npi_image_clear). */
+typedef struct npi_image {
+    int height, width, channels;
+    uint8_t *pixels;
+} npi_image;
+void npi_image_clear(npi_image *image);
+
+typedef struct npi_dataset npi_dataset;
+
+NPOS_MUST_CHECK npos_status npi_dataset_open(const char *spec, npi_dataset **out);
+void npi_dataset_close(npi_dataset *set); /* NULL is accepted */
+
+int64_t npi_dataset_count(const npi_dataset *set);
+int npi_dataset_classes(const npi_dataset *set); /* 0: without labels */
+/* "airplane"; for formats that know only numbers, the number as text.  After #class= filters
+ * classes are renumbered 0.. in the order of their names (or of their numbers). */
+const char *npi_dataset_class_name(const npi_dataset *set, int label);
+int npi_dataset_label(const npi_dataset *set, int64_t i); /* -1: without label */
+/* "train/cat/0001.jpg", "t10k-images-idx3-ubyte.gz[17]".  *out is to be freed with npi_free. */
+NPOS_MUST_CHECK npos_status npi_dataset_name(const npi_dataset *set, int64_t i, char **out);
+/* Decodes image i as it is stored.  The error names the file. */
+NPOS_MUST_CHECK npos_status npi_dataset_decode(const npi_dataset *set, int64_t i, npi_image *out);
+const char *
+npi_dataset_format(const npi_dataset *set); /* "folder", "archive", "cifar", "idx", "npy" */
+const char *npi_dataset_spec(const npi_dataset *set);
+/* Says whether the SPEC's format has named splits (#train / #test). */
+bool npi_dataset_has_split(const char *spec, const char *split);
+
+/* What brings a decoded image to the model's size, stored with a model, the same for every set it
+ * sees: grey to three channels or back (ITU-R 601, as Pillow's convert("L")), short side to `size`
+ * (Pillow's antialiased resize), centre crop. */
+typedef enum npi_interpolation { NPI_BILINEAR, NPI_BICUBIC } npi_interpolation;
+typedef struct npi_transform {
+    int size, channels;
+    npi_interpolation interpolation;
+} npi_transform;
+/* out is size x size x channels, contents as Pillow and torchvision give bit for bit. */
+NPOS_MUST_CHECK npos_status npi_transform_apply(const npi_transform *transform, const npi_image *in,
+                                                npi_image *out);
+/* Pillow's Image.resize((width, height), resample) on uint8, bit for bit; `box` (NULL: the whole
+ * image) is left, top, right, bottom in source pixels. */
+NPOS_MUST_CHECK npos_status npi_resize(const npi_image *in, int height, int width,
+                                       npi_interpolation interpolation, const float box[4],
+                                       npi_image *out);
+
+/* A whole set in memory at the model's size. */
+typedef struct npi_images {
+    int64_t count;
+    int size, channels, classes;
+    uint8_t *pixels;    /* [count][size][size][channels] */
+    int32_t *labels;    /* [count], -1 without */
+    char **names;       /* [count] */
+    char **class_names; /* [classes] */
+    uint64_t hash;      /* xxh3 over the transformed pixels and the labels, in order */
+    char *spec;
+} npi_images;
+
+/* Called now and then with what is done of `total`; returning a status other than NPOS_OK stops the
+ * work. */
+typedef npos_status npi_progress_fn(void *context, int64_t done, int64_t total);
+
+/* Loads a whole SPEC with `threads` decoders (0: as many as processors).  limit > 0: a subset of
+ * that size, drawn with NPI_RANDOM_SUBSET and `seed`, in order.  progress may be NULL. */
+NPOS_MUST_CHECK npos_status npi_images_load(const char *spec, const npi_transform *transform,
+                                            int64_t limit, uint64_t seed, int threads,
+                                            npi_progress_fn *progress, void *context,
+                                            npi_images *out);
+void npi_images_clear(npi_images *images);
+
+#endif

@@ -1,0 +1,80 @@
+/* jobs/run.h - a trained run, opened: what eval, score, embed, calibrate and report share.
+ *
+ * A run directory holds recipe.yaml, manifest.json, model.safetensors, bank.safetensors (and what
+ * training needs). */
+#ifndef NPI_JOBS_RUN_H
+#define NPI_JOBS_RUN_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "data/dataset.h"
+#include "jobs/recipe.h"
+#include "npos/npos.h"
+#include "tensor/device.h"
+
+/* What the network says of n images, host arrays; a member is NULL where the model has no such
+ * output. */
+typedef struct npi_features {
+    int64_t n;
+    int dim, proj, classes;
+    float *h;      /* [n][dim] penultimate embeddings */
+    float *z;      /* [n][proj] normalised projections */
+    float *phi;    /* [n] the outlier head's logit, larger = more in-distribution */
+    float *logits; /* [n][classes] of the classifier (method ce) */
+} npi_features;
+void npi_features_clear(npi_features *features);
+
+/* The training embeddings that fitted detectors keep (bank.safetensors). */
+typedef struct npi_bank {
+    int64_t n;
+    int dim;
+    float *h;        /* [n][dim], not normalised */
+    int32_t *labels; /* [n] */
+    char **names;    /* [n], or NULL when they were left out */
+} npi_bank;
+void npi_bank_clear(npi_bank *bank);
+
+/* A stored threshold of one score. */
+typedef struct npi_calibration {
+    char *score; /* NULL: not calibrated */
+    double threshold, tpr, tpr_ci[2];
+    int64_t n;
+} npi_calibration;
+
+typedef struct npi_run npi_run;
+struct npi_run {
+    char *path;
+    npi_recipe recipe;
+    npi_transform transform;
+    npi_device *dev;
+    int classes, dim, proj;
+    char **class_names;
+    float *prototypes; /* [classes][proj], unit rows; NULL where the method has none */
+    bool has_head, has_classifier;
+    npi_bank bank; /* empty (n 0) until npi_run_bank */
+    npi_calibration calibration;
+    void *network; /* jobs/run.c's own */
+};
+
+/* Opens a run on the device that `compute` names.  Missing files, unknown, missing or wrongly
+ * shaped weights are errors that name them. */
+NPOS_MUST_CHECK npos_status npi_run_open(const char *path, const npos_compute *compute,
+                                         npi_run **out);
+void npi_run_close(npi_run *run);
+
+/* Reads the bank once; later calls return at once. */
+NPOS_MUST_CHECK npos_status npi_run_bank(npi_run *run);
+
+/* Runs the network in inference mode over n images of the model's size (host memory, uint8 HWC, as
+ * npi_images.pixels). Results do not depend on how images fall into batches.  Fills a zeroed *out.
+ * `phase` names the work in progress. */
+NPOS_MUST_CHECK npos_status npi_run_features(npi_run *run, const uint8_t *pixels, int64_t n,
+                                             const npos_compute *compute, const char *phase,
+                                             npi_features *out);
+
+/* Stores the calibration in model.safetensors (rewritten whole). */
+NPOS_MUST_CHECK npos_status npi_run_set_calibration(npi_run *run,
+                                                    const npi_calibration *calibration);
+
+#endif

@@ -1,0 +1,55 @@
+/* ood/results.h - what an evaluation found: scores by set, measures by protocol.  Filled by
+ * jobs/evaluate, written by report/ (tables, JSON, HTML). */
+#ifndef NPI_OOD_RESULTS_H
+#define NPI_OOD_RESULTS_H
+
+#include <stdint.h>
+
+#include "base/fail.h"
+
+typedef enum npi_protocol {
+    NPI_PROTOCOL_OE,
+    NPI_PROTOCOL_OPENOOD,
+    NPI_PROTOCOL_KNN_OOD
+} npi_protocol;
+const char *npi_protocol_name(npi_protocol protocol); /* "oe", "openood", "knn-ood" */
+NPOS_MUST_CHECK npos_status npi_protocol_parse(const char *name, npi_protocol *out);
+
+/* Measures as fractions; ci: 95% interval. */
+typedef struct npi_measures {
+    double fpr95, auroc, aupr_in, aupr_out;
+    double fpr95_ci[2], auroc_ci[2];
+} npi_measures;
+
+typedef struct npi_set_result {
+    char *name, *group, *spec; /* group "" when none was given */
+    int64_t n;
+    const double *scores; /* [n], larger = more in-distribution; owned by the result */
+    npi_measures measures;
+} npi_set_result;
+
+/* accuracy: -1 where the model has no such head */
+typedef struct npi_accuracy {
+    double knn, prototype, head, text;
+} npi_accuracy;
+
+typedef struct npi_score_result {
+    char *score; /* "knn" */
+    int64_t id_n;
+    double *id_scores;
+    double threshold; /* the calibrated one, else the score at 95% TPR on these ID images */
+    npi_accuracy accuracy;
+    int sets;
+    npi_set_result *set;
+} npi_score_result;
+
+typedef struct npi_evaluation {
+    npi_protocol protocol;
+    uint64_t seed;
+    int results;
+    npi_score_result *result;
+} npi_evaluation;
+
+void npi_evaluation_clear(npi_evaluation *evaluation);
+
+#endif
