@@ -1,0 +1,52 @@
+/* devices/cpu/cpu.h - what the files of this device share.
+ *
+ * Kernels live in files named by their instruction set (cpu_conv_avx2.c, cpu_conv_avx512.c, ...),
+ * which CMake compiles with that set's flags; nothing else in those files may run before the
+ * processor was asked.  On a processor without any of them (or not x86-64) the _generic files, in
+ * GCC's vector extensions, serve.
+ *
+ * Activations: [ceil(n/32)][h][w][32][c], float32 or bfloat16: a pixel is a matrix of 32 images x c
+ * channels, so a convolution is, for each output pixel, a sum of matrix products over the taps that
+ * exist there, without im2col and without padding; stride 2 and backward-by-data are the same
+ * routine. */
+#ifndef NPI_DEVICES_CPU_H
+#define NPI_DEVICES_CPU_H
+
+#include "tensor/device.h"
+
+typedef enum npi_isa {
+    NPI_ISA_GENERIC,
+    NPI_ISA_AVX2,
+    NPI_ISA_AVX512,
+    NPI_ISA_AVX512BF16,
+    NPI_ISA_AMX
+} npi_isa;
+
+typedef struct npi_cpu { /* npi_device.own */
+    npi_isa isa;         /* best set that the processor, the kernel and NPOS_ISA allow */
+    int threads;
+    size_t bytes_now, bytes_peak;
+} npi_cpu;
+
+static inline npi_cpu *npi_cpu_of(npi_device *dev) {
+    return (npi_cpu *)dev->own;
+}
+
+/* cpu_device.c, cpu_unit.c, cpu_pool.c */
+extern const npi_memory_ops npi_cpu_memory;
+extern const npi_act_ops npi_cpu_acts;
+extern const npi_unit_ops npi_cpu_units;
+extern const npi_pool_ops npi_cpu_pools;
+/* cpu_rows.c, cpu_losses.c, cpu_ood.c, cpu_augment.c, cpu_optim.c */
+extern const npi_rows_ops npi_cpu_rows;
+extern const npi_loss_ops npi_cpu_losses;
+extern const npi_ood_ops npi_cpu_ood;
+extern const npi_augment_ops npi_cpu_augment;
+extern const npi_optim_ops npi_cpu_optim;
+
+/* Detects the processor (CPUID feature bits, XCR0, Linux' permission for AMX) and applies NPOS_ISA.
+ */
+npi_isa npi_cpu_detect(void);
+const char *npi_isa_name(npi_isa isa);
+
+#endif
