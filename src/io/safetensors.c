@@ -57,15 +57,18 @@ npos_status npi_safetensors_write(const char *path, const npi_named_tensor *tens
             json_object_set_new(pairs, metadata[0], json_string(metadata[1]));
         json_object_set_new(header, "__metadata__", pairs);
     }
-    for (int i = 0; i < count; i++) {
-        if (json_object_get(header, tensors[i].name)) {
-            status =
-                npi_fail(NPOS_INTERNAL, "%s: two tensors are called '%s'", path, tensors[i].name);
-            goto done;
+    for (size_t width = 8; width >= 1; width /= 2)
+        for (int i = 0; i < count; i++) {
+            if (npi_dtype_bytes(tensors[i].dtype) != width)
+                continue;
+            if (json_object_get(header, tensors[i].name)) {
+                status = npi_fail(NPOS_INTERNAL, "%s: two tensors are called '%s'", path,
+                                  tensors[i].name);
+                goto done;
+            }
+            json_object_set_new(header, tensors[i].name, describe(&tensors[i], start));
+            start += bytes_of(&tensors[i]);
         }
-        json_object_set_new(header, tensors[i].name, describe(&tensors[i], start));
-        start += bytes_of(&tensors[i]);
-    }
     text = json_dumps(header, JSON_COMPACT);
     if (!text) {
         status = npi_fail(NPOS_OUT_OF_MEMORY, "%s: cannot build the header", path);
@@ -75,9 +78,10 @@ npos_status npi_safetensors_write(const char *path, const npi_named_tensor *tens
     uint64_t length = strlen(text), padded = (length + 7) / 8 * 8;
     fwrite(&padded, sizeof padded, 1, file.stream);
     fprintf(file.stream, "%-*s", (int)padded, text);
-    for (int i = 0; i < count; i++)
-        if (bytes_of(&tensors[i]) != 0)
-            fwrite(tensors[i].data, 1, bytes_of(&tensors[i]), file.stream);
+    for (size_t width = 8; width >= 1; width /= 2)
+        for (int i = 0; i < count; i++)
+            if (npi_dtype_bytes(tensors[i].dtype) == width && bytes_of(&tensors[i]) != 0)
+                fwrite(tensors[i].data, 1, bytes_of(&tensors[i]), file.stream);
     status = npi_atomic_commit(&file);
 done:
     npi_atomic_abort(&file);
