@@ -52,7 +52,7 @@ static void wrong_recipes_are_refused_with_place_and_reason(void **state) {
         {"lr: [1, 2]\n", "one plain value", NPOS_BAD_DATA},
         {"- a\n", "lines of `key: value`", NPOS_BAD_DATA},
         {"", "empty", NPOS_BAD_DATA},
-        {"a: {\n", "not YAML", NPOS_BAD_DATA},
+        {"lr: \"1\n", "not YAML", NPOS_BAD_DATA},
         {"k: 2000\n", "does not exist in a ring of 1000", NPOS_INVALID_ARGUMENT},
         {"pick: 300\n", "pick <= select <= ring", NPOS_INVALID_ARGUMENT},
         {"keep: 601\n", "only 600 noise vectors", NPOS_INVALID_ARGUMENT},
