@@ -112,7 +112,7 @@ void cli_help_command(const cli_command *command, FILE *out) {
 void cli_help_program(FILE *out) {
     fprintf(out,
             "npos %s: trains networks that know what they do not know, and measures how well.\n\n"
-            "Usage: npos COMMAND [ARGUMENTS]\n",
+            "Usage: npos COMMAND [ARGUMENTS]\n       npos --help | --version\n",
             NPOS_VERSION);
     const char *group = "";
     for (int i = 0; cli_commands[i]; i++) {
@@ -122,8 +122,9 @@ void cli_help_program(FILE *out) {
         }
         fprintf(out, "  %-12s%s\n", cli_commands[i]->name, cli_commands[i]->summary);
     }
-    fprintf(out,
-            "\n'npos COMMAND --help' or 'npos help COMMAND' explains a command; 'npos --version'"
-            " tells the\nversion.  Results go to standard output, progress to standard error;"
-            " the exit status\nis 0 when done, 1 when something failed, 2 on wrong usage.\n");
+    fputc('\n', out);
+    wrap("'npos help COMMAND' or 'npos COMMAND --help' explains a command. Results go to standard "
+         "output, progress to standard error; the exit status is 0 when done, 1 when something "
+         "failed, 2 on wrong usage.",
+         0, 0, out);
 }

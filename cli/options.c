@@ -85,6 +85,12 @@ static int bad_value(const cli_option *option, const char *text, const char *exp
     return cli_usage_error(hint, "option '--%s': '%s' is not %s", option->name, text, expected);
 }
 
+static int missing_value(const cli_option *option) {
+    char hint[TEXT_BYTES];
+    snprintf(hint, sizeof hint, "--%s %s", option->name, option->metavar);
+    return cli_usage_error(hint, "option '--%s' needs a value", option->name);
+}
+
 static int read_choice(const cli_option *option, const char *text) {
     char hint[TEXT_BYTES];
     size_t length = strlen(text);
@@ -177,11 +183,8 @@ static int read_option(parse *p, const cli_option *option, const char *text) {
         text = following(p);
     if (!text && option->type == CLI_JSON)
         text = "-";
-    if (!text) {
-        char hint[TEXT_BYTES];
-        snprintf(hint, sizeof hint, "--%s %s", option->name, option->metavar);
-        return cli_usage_error(hint, "option '--%s' needs a value", option->name);
-    }
+    if (!text)
+        return missing_value(option);
     switch (option->type) {
     case CLI_PAIRS:
         return read_pairs(p, option, text);
@@ -193,7 +196,7 @@ static int read_option(parse *p, const cli_option *option, const char *text) {
     case CLI_TEXT:
     case CLI_JSON:
         if (*text == '\0')
-            return bad_value(option, text, "a name: it is empty");
+            return missing_value(option);
         *(const char **)to = text;
         return 0;
     default:

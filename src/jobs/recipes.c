@@ -33,7 +33,10 @@ static npos_status list(FILE *out) {
     NPI_TRY(npi_recipe_names(&names));
     for (int i = 0; names[i]; i++) {
         NPI_TRY_GOTO(summary(names[i], text, sizeof text), done);
-        fprintf(out, "%-18s%s%s\n", names[i], *text ? " " : "", text);
+        if (*text)
+            fprintf(out, "%-18s %s\n", names[i], text);
+        else
+            fprintf(out, "%s\n", names[i]);
     }
     status = NPOS_OK;
 done:
