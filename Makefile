@@ -12,7 +12,7 @@ comma := ,
 san_flags := $(if $(SAN),-DNPOS_SAN=$(SAN) -DCMAKE_BUILD_TYPE=RelWithDebInfo)
 installed := $(if $(wildcard $(BUILD)/.packages),,packages)
 
-.PHONY: all help packages configure demo test check bench install fuzz format clean
+.PHONY: all help packages configure demo test check bench install fuzz docs format clean
 
 all: configure ## build the program and the library
 	cmake --build $(BUILD) -j $(JOBS)
@@ -48,6 +48,9 @@ install: all ## into PREFIX (/usr/local), below DESTDIR
 
 fuzz: ## run each fuzz target for SECONDS (20); needs clang
 	scripts/fuzz
+
+docs: all ## write docs/cli.md anew from the help texts
+	scripts/docs-cli $(BUILD)/npos >docs/cli.md
 
 format: ## clang-format all sources in place
 	git ls-files '*.c' '*.h' | xargs clang-format -i

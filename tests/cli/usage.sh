@@ -1,6 +1,6 @@
 # Wrong usage: one error line, one hint line, exit status 2.
 try() {
-    echo "\$ npos $*" >&2
+    echo "\$ npos${*:+ $*}" >&2
     npos "$@"
     echo "-> $?" >&2
 }
