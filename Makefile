@@ -46,7 +46,7 @@ bench: all ## how fast this machine does the work of npos
 install: all ## into PREFIX (/usr/local), below DESTDIR
 	DESTDIR="$(DESTDIR)" cmake --install $(BUILD) --prefix $(PREFIX)
 
-fuzz: ## run each fuzz target for SECONDS (20); needs clang
+fuzz: ## run each fuzz target for SECONDS_EACH (20) seconds; needs clang
 	scripts/fuzz
 
 docs: all ## write docs/cli.md anew from the help texts
