@@ -100,10 +100,11 @@ static void cut(char *text, size_t cells) {
 static void paint(int64_t done, int64_t total, const char *text, double elapsed) {
     char line[LINE_BYTES], numbers[128], bar[BAR_CELLS + 1];
     int width = columns();
-    int filled = total > 0 ? (int)((double)BAR_CELLS * (double)done / (double)total) : 0;
-    for (int i = 0; i < BAR_CELLS; i++)
+    int cells = width < 110 ? BAR_CELLS / 2 : BAR_CELLS;
+    int filled = total > 0 ? (int)((double)cells * (double)done / (double)total) : 0;
+    for (int i = 0; i < cells; i++)
         bar[i] = i < filled ? '=' : i == filled ? '>' : ' ';
-    bar[BAR_CELLS] = '\0';
+    bar[cells] = '\0';
     figures(numbers, sizeof numbers, done, total, elapsed);
     if (total > 0 && width >= 70)
         snprintf(line, sizeof line, "%s [%s] %s  %s", now.phase, bar, numbers, text);
