@@ -21,7 +21,7 @@ ci_end() {
 # Tracked files that match the patterns and still exist.
 ci_files() {
     local file
-    git ls-files -- "$@" | while read -r file; do
+    git -c safe.directory='*' ls-files -- "$@" | while read -r file; do
         if [[ -f $file ]]; then echo "$file"; fi
     done
 }
