@@ -56,24 +56,33 @@ done:
     return status;
 }
 
+static double cosine(const float *z, const float *mu, int dim) {
+    double sum = 0;
+    for (int d = 0; d < dim; d++)
+        sum += (double)z[d] * (double)mu[d];
+    return sum;
+}
+
 void npi_classify_prototype(const npi_detector_model *model, const npi_outputs *outputs,
                             int32_t *class_of, double *confidence) {
+    const float *prototypes = model->prototypes;
+    int proj = model->proj;
     for (int64_t i = 0; i < outputs->n; i++) {
-        const float *z = outputs->z + i * model->proj;
-        double best = -2; /* below any cosine */
+        const float *z = outputs->z + i * proj;
+        double best = -2, sum = 0; /* below any cosine */
         class_of[i] = 0;
         for (int c = 0; c < model->classes; c++) {
-            const float *mu = model->prototypes + (int64_t)c * model->proj;
-            double cosine = 0;
-            for (int d = 0; d < model->proj; d++)
-                cosine += (double)z[d] * (double)mu[d];
-            if (cosine > best) {
-                best = cosine;
+            double here = cosine(z, prototypes + (int64_t)c * proj, proj);
+            if (here > best) {
+                best = here;
                 class_of[i] = c;
             }
         }
-        if (confidence)
-            confidence[i] = best;
+        if (!confidence)
+            continue;
+        for (int c = 0; c < model->classes; c++)
+            sum += exp((cosine(z, prototypes + (int64_t)c * proj, proj) - best) / model->tau);
+        confidence[i] = 1 / sum;
     }
 }
 

@@ -14,7 +14,7 @@ NPOS_MUST_CHECK npos_status npi_classify_knn(const npi_detector_model *model,
                                              const npi_outputs *outputs, int32_t *class_of,
                                              double *confidence);
 /* class_of[n] of the nearest prototype in cosine, ties: lower class; confidence[n] (may be NULL) =
- * that cosine. Needs prototypes. */
+ * its share of softmax_c(cos(z, mu_c)/tau), the model that L_comp fits.  Needs prototypes. */
 void npi_classify_prototype(const npi_detector_model *model, const npi_outputs *outputs,
                             int32_t *class_of, double *confidence);
 /* class_of[n] of the classifier's largest logit, ties: lower class; confidence[n] (may be NULL) =

@@ -8,6 +8,7 @@
 #ifndef NPI_OOD_DETECTOR_H
 #define NPI_OOD_DETECTOR_H
 
+#include <stdbool.h>
 #include <stdint.h>
 
 #include "ood/neighbours.h"
@@ -32,6 +33,7 @@ typedef struct npi_detector_model {
     int dim, proj, classes;
     bool has_head, has_classifier;
     const float *prototypes;        /* [classes][proj] unit rows, or NULL */
+    double tau;                     /* temperature of the prototypes */
     const npi_neighbour_bank *bank; /* training embeddings, or NULL */
     const int32_t *bank_labels;     /* [count of the bank] */
     int knn_k;

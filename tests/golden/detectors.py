@@ -5,7 +5,8 @@ make of them.
 
 The file: "sizes bank queries dim proj classes", then "NAME count values..." for each array:
 the inputs bank, labels, h, z, prototypes, logits (float32 values), and the results knn_1, knn_7,
-knn_60, prototype, msp, maxlogit, energy, vote, vote_share, nearest, argmax.
+knn_60, prototype, msp, maxlogit, energy, vote, vote_share, nearest, nearest_share,
+argmax.
 """
 
 import numpy as np
@@ -61,6 +62,7 @@ def main():
     show("vote", winners)
     show("vote_share", shares)
     show("nearest", cosine.argmax(1))
+    show("nearest_share", softmax(cosine / 0.1, axis=1).max(1))
     show("argmax", wide.argmax(1))
 
 

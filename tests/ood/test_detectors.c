@@ -62,8 +62,8 @@ static int setup(void **state) {
     away = brute_device(false);
     CHECK_OK(npi_neighbour_bank_make(&host, BANK, DIM, bank, &host_bank));
     CHECK_OK(npi_neighbour_bank_make(&away, BANK, DIM, bank, &away_bank));
-    model = (npi_detector_model){"run", &host,      DIM,       PROJ,   CLASSES, true,
-                                 true,  prototypes, host_bank, labels, 7};
+    model = (npi_detector_model){"run", &host,      DIM, PROJ,      CLASSES, true,
+                                 true,  prototypes, 0.1, host_bank, labels,  7};
     outputs = (npi_outputs){QUERIES, DIM, PROJ, CLASSES, h, z, phi, logits};
     return 0;
 }
@@ -158,7 +158,7 @@ static void classes_and_accuracy(void **state) {
         compare(names[way], found, names[way], 0);
         compare("confidence", confidence,
                 way == 0   ? "vote_share"
-                : way == 1 ? "prototype"
+                : way == 1 ? "nearest_share"
                            : "msp",
                 1e-6);
     }
