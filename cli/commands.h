@@ -2,7 +2,7 @@
 #ifndef CLI_COMMANDS_H
 #define CLI_COMMANDS_H
 
-#include "options.h"
+#include "arguments.h"
 
 extern const cli_command cli_train, cli_eval, cli_score, cli_embed, cli_metrics, cli_calibrate,
     cli_report, cli_info, cli_bench, cli_recipes, cli_help, cli_completion;

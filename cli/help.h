@@ -4,7 +4,7 @@
 
 #include <stdio.h>
 
-#include "options.h"
+#include "arguments.h"
 
 /* All commands in the order of `npos --help`; ends with NULL. */
 extern const cli_command *const cli_commands[];

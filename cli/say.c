@@ -9,7 +9,7 @@
 #include <string.h>
 #include <unistd.h>
 
-#include "options.h"
+#include "arguments.h"
 #include "progress.h"
 
 bool cli_is_terminal(int descriptor) {

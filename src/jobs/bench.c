@@ -9,6 +9,7 @@
 #include "base/file.h"
 #include "base/memory.h"
 #include "jobs/compute.h"
+#include "jobs/options.h"
 
 enum { MOST_RUNS = 50 };
 
@@ -164,6 +165,7 @@ npos_status npos_bench(const npos_bench_options *options) {
     npi_device *dev = NULL;
     unsigned chosen;
     npos_status status;
+    NPI_CHECK_OPTIONS(options, "npos_bench");
     NPI_TRY(choose(options->only, &chosen));
     NPI_TRY(npi_compute_open(&options->compute, &dev));
     json_t *results = json_array();

@@ -16,6 +16,7 @@
 #include "base/file.h"
 #include "base/memory.h"
 #include "devices/devices.h"
+#include "jobs/options.h"
 #include "jobs/recipe.h"
 #include "npos/npos.h"
 #include "tensor/device.h"
@@ -128,6 +129,7 @@ static void print(const json_t *info, FILE *out) {
 }
 
 npos_status npos_info(const npos_info_options *options) {
+    NPI_CHECK_OPTIONS(options, "npos_info");
     npos_status status = NPOS_OK;
     json_t *info = describe();
     char *text = json_dumps(info, JSON_INDENT(2));

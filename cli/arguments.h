@@ -1,11 +1,11 @@
-/* options.h - the options of a command as a table, and the parser that reads arguments by it.
+/* arguments.h - the options of a command as a table, and the parser that reads arguments by it.
  *
  * A row says where in the command's own struct the value goes, so that a command is a table, a text
  * and a few lines of code.  `--name value` and `--name=value` are the same; `--` ends options; a
  * lone `-` is an ordinary argument.  The first mistake is told as one `error:` and one `hint:`
  * line. */
-#ifndef CLI_OPTIONS_H
-#define CLI_OPTIONS_H
+#ifndef CLI_ARGUMENTS_H
+#define CLI_ARGUMENTS_H
 
 #include <stddef.h>
 
