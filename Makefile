@@ -8,9 +8,7 @@ CMAKE_FLAGS ?=
 
 ninja := $(shell command -v ninja 2>/dev/null)
 generator := $(if $(ninja),-G Ninja,-G "Unix Makefiles")
-comma := ,
 san_flags := $(if $(SAN),-DNPOS_SAN=$(SAN) -DCMAKE_BUILD_TYPE=RelWithDebInfo)
-installed := $(if $(wildcard $(BUILD)/.packages),,packages)
 
 .PHONY: all help packages configure demo test check bench install fuzz docs format clean
 
