@@ -21,6 +21,9 @@ typedef struct npi_image {
 } npi_image;
 void npi_image_clear(npi_image *image);
 
+/* Decodes one JPEG or PNG file. */
+NPOS_MUST_CHECK npos_status npi_image_read(const char *path, npi_image *out);
+
 typedef struct npi_dataset npi_dataset;
 
 NPOS_MUST_CHECK npos_status npi_dataset_open(const char *spec, npi_dataset **out);
