@@ -239,12 +239,14 @@ static npos_status inference(void *context) {
 }
 
 static npos_status tell_variants(const npi_bench *bench, encoder *e) {
-    char text[256];
+    char text[256], last[256] = "";
     for (int i = 0; bench->compute->verbose && i < e->units; i++) {
         const npi_unit_desc *d = &e->desc[i];
         snprintf(text, sizeof text, "%dx%d %d->%d stride %d at %dx%d: %s", d->kernel, d->kernel,
                  d->c, d->out_c, d->stride, d->h, d->w, e->dev->units->variant(e->unit[i]));
-        NPI_TRY(npi_compute_progress(bench->compute, "encoder", 0, 0, text));
+        if (strcmp(text, last) != 0)
+            NPI_TRY(npi_compute_progress(bench->compute, "encoder", 0, 0, text));
+        memcpy(last, text, sizeof last);
     }
     return NPOS_OK;
 }
