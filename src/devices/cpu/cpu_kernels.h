@@ -45,8 +45,8 @@ typedef struct npi_multiply {
  * exist.
  *   scale NULL:  out = block, or out += block with `add`;
  *   otherwise:   out = relu?((block - mean) * scale + beta + residual), rows from `valid` on zero.
- * stats (NULL: none), rows stats[0], stats[stats_row], stats[2 stats_row] of a channel: the shift s,
- * set to the first row's value if `first`, and the sums of block - s and of its square over the
+ * stats (NULL: none), rows stats[0], stats[stats_row], stats[2 stats_row] of a channel: the shift
+ * s, set to the first row's value if `first`, and the sums of block - s and of its square over the
  * first `valid` rows (the shift keeps the variance of a channel with a large mean exact). */
 typedef struct npi_store {
     const float *block;
@@ -84,21 +84,21 @@ typedef struct npi_norm_back {
     const float *a, *b, *d;
 } npi_norm_back;
 
-/* Weights [taps][rows][cols] float32 to panels [cols/16][taps][k][16] of the kernel's precision, one
- * panel a call; k and the columns are filled up with zeros.  transposed: column j is row j of the
- * weights and k runs over their columns. */
+/* Weights [taps][rows][cols] float32 to panels [cols/16][taps][k][16] of the kernel's precision,
+ * one panel a call; k and the columns are filled up with zeros.  transposed: column j is row j of
+ * the weights and k runs over their columns. */
 typedef struct npi_pack {
     const float *weights;
     int taps, rows, cols;
     bool transposed;
-    int k; /* filled-up length */
+    bool gathered; /* k runs over taps and rows: a single tap of taps * rows */
+    int k;         /* filled-up length */
     void *panels;
 } npi_pack;
 
 typedef struct npi_kernels {
     const char *name;
     npi_dtype dtype;
-    int k_multiple; /* k is filled up to a multiple of this: 1, or 2 for pairs, 32 for AMX's tiles */
     /* Each thread brackets its calls of multiply with these; either may be NULL. */
     void (*begin)(void);
     void (*end)(void);

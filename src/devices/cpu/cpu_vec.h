@@ -115,14 +115,19 @@ NPI_INLINE void vf_bits_store(uint8_t *to, unsigned bits) {
 
 #else
 #define VF_WIDTH 8
-typedef float vf __attribute__((vector_size(32)));
-typedef int32_t vf_lanes __attribute__((vector_size(32)));
+/* Two halves: GCC warns of the ABI of larger vectors where the processor has none. */
+typedef float vf_half __attribute__((vector_size(16)));
+typedef int32_t vf_half_bits __attribute__((vector_size(16)));
+typedef struct vf {
+    vf_half v[2];
+} vf;
 
-NPI_INLINE vf vf_zero(void) {
-    return (vf){0};
-}
 NPI_INLINE vf vf_all(float value) {
-    return (vf){value, value, value, value, value, value, value, value};
+    vf_half half = {value, value, value, value};
+    return (vf){{half, half}};
+}
+NPI_INLINE vf vf_zero(void) {
+    return vf_all(0.0f);
 }
 NPI_INLINE vf vf_load(const float *from) {
     vf v;
@@ -133,29 +138,32 @@ NPI_INLINE void vf_store(float *to, vf v) {
     memcpy(to, &v, sizeof v);
 }
 NPI_INLINE vf vf_add(vf a, vf b) {
-    return a + b;
+    return (vf){{a.v[0] + b.v[0], a.v[1] + b.v[1]}};
 }
 NPI_INLINE vf vf_sub(vf a, vf b) {
-    return a - b;
+    return (vf){{a.v[0] - b.v[0], a.v[1] - b.v[1]}};
 }
 NPI_INLINE vf vf_fma(vf a, vf b, vf c) {
-    return a * b + c;
+    return (vf){{a.v[0] * b.v[0] + c.v[0], a.v[1] * b.v[1] + c.v[1]}};
+}
+NPI_INLINE vf_half vf_half_relu(vf_half v) {
+    return (vf_half)((vf_half_bits)v & ~(v <= (vf_half){0}));
 }
 NPI_INLINE vf vf_relu(vf v) {
-    return (vf)((vf_lanes)v & ~(v <= vf_zero()));
+    return (vf){{vf_half_relu(v.v[0]), vf_half_relu(v.v[1])}};
 }
 NPI_INLINE unsigned vf_positive(vf v) {
-    vf_lanes set = ~(v <= vf_zero());
     unsigned bits = 0;
     for (int i = 0; i < VF_WIDTH; i++)
-        bits |= (unsigned)(set[i] & 1) << i;
+        bits |= (unsigned)!(v.v[i / 4][i % 4] <= 0.0f) << i;
     return bits;
 }
 NPI_INLINE vf vf_keep(unsigned bits, vf v) {
-    const vf_lanes lane = {1, 2, 4, 8, 16, 32, 64, 128};
+    const vf_half_bits low = {1, 2, 4, 8}, high = {16, 32, 64, 128};
     int32_t b = (int32_t)bits;
-    vf_lanes set = (vf_lanes){b, b, b, b, b, b, b, b} & lane;
-    return (vf)((vf_lanes)v & (set == lane));
+    vf_half_bits all = {b, b, b, b};
+    return (vf){{(vf_half)((vf_half_bits)v.v[0] & ((all & low) == low)),
+                 (vf_half)((vf_half_bits)v.v[1] & ((all & high) == high))}};
 }
 NPI_INLINE unsigned vf_bits_load(const uint8_t *from) {
     return *from;
