@@ -4,9 +4,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "base/file.h"
 #include "base/memory.h"
-#include "data/image_decode.h"
 #include "io/json_text.h"
 #include "jobs/fitted.h"
 #include "jobs/options.h"
@@ -43,15 +41,11 @@ typedef struct job {
 
 static npos_status read_image(const job *j, const char *file, uint8_t *to) {
     npi_image stored = {0}, fitting = {0};
-    char *bytes = NULL;
-    size_t size;
     npos_status status;
-    NPI_TRY_GOTO(npi_file_read(file, &bytes, &size), done);
-    NPI_TRY_GOTO(npi_image_decode(bytes, size, file, &stored), done);
+    NPI_TRY_GOTO(npi_image_read(file, &stored), done);
     NPI_TRY_GOTO(npi_transform_apply(&j->fitted.run->transform, &stored, &fitting), done);
     memcpy(to, fitting.pixels, j->image_bytes);
 done:
-    npi_free(bytes);
     npi_image_clear(&stored);
     npi_image_clear(&fitting);
     return status;
@@ -137,16 +131,14 @@ static npos_status print_line(const job *j, const slot *s, const found *f) {
     } else {
         double score = f->score[s->row];
         put(line, "score", npi_json_number(score), &ok);
-        put(line, "threshold", j->has_threshold ? npi_json_number(j->threshold) : json_null(),
-            &ok);
+        put(line, "threshold", j->has_threshold ? npi_json_number(j->threshold) : json_null(), &ok);
         put(line, "verdict",
-            !j->has_threshold         ? json_null()
+            !j->has_threshold       ? json_null()
             : score >= j->threshold ? json_string("id")
-                                      : json_string("ood"),
+                                    : json_string("ood"),
             &ok);
         if (f->classified) {
-            put(line, "class",
-                npi_json_text(j->fitted.run->class_names[f->class_of[s->row]]), &ok);
+            put(line, "class", npi_json_text(j->fitted.run->class_names[f->class_of[s->row]]), &ok);
             put(line, "confidence", npi_json_number(f->confidence[s->row]), &ok);
         }
         if (j->options->neighbours > 0)
@@ -184,8 +176,8 @@ static npos_status score_images(job *j, int images, found *f) {
     NPI_TRY_GOTO(npi_detector_score(j->fitted.detectors, &outputs, f->score), done);
     NPI_TRY_GOTO(classify(j, &outputs, f), done);
     if (k > 0)
-        status = npi_neighbour_list(j->fitted.bank, images, features.h, k, f->neighbour,
-                                    f->distance);
+        status =
+            npi_neighbour_list(j->fitted.bank, images, features.h, k, f->neighbour, f->distance);
 done:
     npi_features_clear(&features);
     return status;
@@ -272,8 +264,8 @@ static npos_status open_job(job *j) {
         j->has_threshold = true;
         j->threshold = calibration->threshold;
     }
-    j->image_bytes = (size_t)run->transform.size * (size_t)run->transform.size *
-                     (size_t)run->transform.channels;
+    j->image_bytes =
+        (size_t)run->transform.size * (size_t)run->transform.size * (size_t)run->transform.channels;
     return npi_alloc(&j->pixels, BLOCK, j->image_bytes, "images");
 }
 

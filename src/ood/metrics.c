@@ -170,10 +170,10 @@ static double area_pr(int32_t groups, int32_t total, const int32_t *positive,
         fp += negative[g];
         double precision = (double)tp / (double)(tp + fp);
         double height = trapezoid ? (precision + before) / 2 : precision;
-        area += (double)positive[g] / total * height;
+        area += positive[g] * height;
         before = precision;
     }
-    return area;
+    return fmin(area / total, 1);
 }
 
 /* ODIN's curves: x from 0 to 1 with y given at both ends; points without a y are skipped. */
@@ -200,8 +200,8 @@ static void aupr_odin(const npi_score_counts *c, double *in, double *out) {
             fp -= c->ood[g];
         }
     }
-    *in += in_x * in_y / 2;
-    *out += (1 - out_x) * (out_y + 0.5) / 2;
+    *in = fmin(*in + in_x * in_y / 2, 1); /* rounding may pass 1 */
+    *out = fmin(*out + (1 - out_x) * (out_y + 0.5) / 2, 1);
 }
 
 static void measure_counts(npi_protocol protocol, const npi_score_counts *c, npi_measures *out) {

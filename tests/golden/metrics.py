@@ -122,6 +122,7 @@ def main():
     case("normal", rng.normal(1.5, 1, 400), rng.normal(0, 1, 300))
     case("normal-rounded", np.round(rng.normal(1.5, 1, 400), 1),
          np.round(rng.normal(0, 1, 300), 1))
+    case("parted-200", np.arange(200) + 100.0, np.arange(60) + 0.0)
     case("wrong-polarity", rng.normal(-1, 1, 150), rng.normal(0, 1, 100))
     case("float32", rng.normal(2, 1, 200).astype(np.float32),
          rng.normal(0, 2, 200).astype(np.float32))

@@ -43,6 +43,7 @@ static void check_case(FILE *file) {
         for (int v = 0; v < 4; v++) {
             snprintf(what, sizeof what, "%s, %s, %s", name, word, names[v]);
             near(what, values[v], number(file), 1e-12);
+            assert_true(values[v] >= 0 && values[v] <= 1); /* not 1 + 1e-16: JSON says fractions */
         }
         assert_true(got.fpr95_ci[0] <= got.fpr95 && got.fpr95 <= got.fpr95_ci[1]);
         assert_true(got.auroc_ci[0] <= got.auroc && got.auroc <= got.auroc_ci[1]);
