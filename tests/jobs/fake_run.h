@@ -10,6 +10,7 @@
 #include <math.h>
 
 #include "base/memory.h"
+#include "check.h"
 #include "jobs/run.h"
 #include "ood/brute_device.h"
 
