@@ -58,7 +58,7 @@ static void print_result(const npi_evaluation *evaluation, const npi_score_resul
         wide_group = group > wide_group ? group : wide_group;
         wide_name = name > wide_name ? name : wide_name;
     }
-    fprintf(out, "score %s, protocol %s (%s positive), percent, [95%% interval]\n", result->score,
+    fprintf(out, "%s: protocol %s (%s positive), percent, [95%% interval]\n", result->score,
             npi_protocol_name(evaluation->protocol),
             evaluation->protocol == NPI_PROTOCOL_OPENOOD ? "OOD" : "ID");
     fprintf(out, "  ID: %s, n %s\n", evaluation->id_spec, grouped(result->id_n, count));

@@ -507,6 +507,77 @@ static void embed_writes_arrays(void **state) {
     CHECK_FAILS(npos_embed(&options), NPOS_IO, "h.npy");
 }
 
+/* ---- memory that runs out ---- */
+
+static npos_status eval_once(void) {
+    static char below[800];
+    snprintf(below, sizeof below, "far/below=%s", in_folder("below.npy"));
+    const char *ood[] = {below};
+    npos_eval_options options;
+    eval_options(&options, ood, 1);
+    options.scores = "all";
+    options.compute.threads = 1;
+    return npos_eval(&options);
+}
+
+static npos_status score_once(void) {
+    const char *files[] = {in_folder("memory.png")};
+    json_t *lines;
+    npos_score_options options;
+    npos_score_options_init(&options);
+    options.files = files;
+    options.file_count = 1;
+    options.neighbours = 2;
+    npos_status status = score(&options, &lines);
+    json_decref(lines);
+    return status;
+}
+
+static npos_status calibrate_once(void) {
+    npos_calibrate_options options;
+    npos_calibrate_options_init(&options);
+    options.run = folder;
+    options.id = in_folder("test.npy");
+    options.compute.threads = 1;
+    npos_status status = npos_calibrate(&options);
+    memset(&fake.calibration, 0, sizeof fake.calibration);
+    return status;
+}
+
+static npos_status embed_once(void) {
+    npos_embed_options options;
+    npos_embed_options_init(&options);
+    options.run = folder;
+    options.data = in_folder("test.npy");
+    options.out = in_folder("memory.npy");
+    options.labels = in_folder("memory-labels.npy");
+    options.compute.threads = 1;
+    return npos_embed(&options);
+}
+
+/* Whichever allocation fails, the job says so and leaks nothing; a file whose memory ran out is that
+ * file's error. */
+static void no_allocation_is_trusted(void **state) {
+    (void)state;
+    npos_status (*const jobs[])(void) = {eval_once, score_once, calibrate_once, embed_once};
+    write_png("memory.png", 0, 1);
+    for (size_t i = 0; i < sizeof jobs / sizeof *jobs; i++) {
+        size_t before = npi_memory_now();
+        int n = 1;
+        npos_status status;
+        do {
+            npi_memory_fail_after(n);
+            status = jobs[i]();
+            npi_memory_fail_after(0);
+            assert_int_equal(npi_memory_now(), before);
+            assert_true(status == NPOS_OK || status == NPOS_OUT_OF_MEMORY ||
+                        (status == NPOS_BAD_DATA && i == 1));
+        } while (status != NPOS_OK && ++n < 2000);
+        assert_int_equal(status, NPOS_OK);
+        assert_true(n > 20);
+    }
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(eval_shares_one_pass),
@@ -518,6 +589,7 @@ int main(void) {
         cmocka_unit_test(calibrate_stores_a_threshold),
         cmocka_unit_test(calibrate_refuses_bad_input),
         cmocka_unit_test(embed_writes_arrays),
+        cmocka_unit_test(no_allocation_is_trusted),
     };
     return cmocka_run_group_tests(tests, setup, teardown);
 }

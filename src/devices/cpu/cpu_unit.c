@@ -6,6 +6,7 @@
 #include "devices/cpu/cpu.h"
 #include "devices/cpu/cpu_conv.h"
 #include "devices/cpu/cpu_conv_parts.h"
+#include "devices/cpu/cpu_profile.h"
 
 #define EPSILON 1e-5
 #define MOMENTUM 0.1
@@ -177,9 +178,11 @@ static npos_status weight_export(npi_unit *unit, const float *weight, float *hos
 }
 
 static npos_status unit_pack(npi_unit *unit, const npi_unit_params *params) {
+    npi_cpu_profile_begin();
     npi_conv_pack(&unit->forward, params->weight, unit->packed);
     if (unit->packed_back)
         npi_conv_pack(&unit->backward, params->weight, unit->packed_back);
+    npi_cpu_profile_mark(NPI_CPU_PACK);
     return NPOS_OK;
 }
 
@@ -283,7 +286,9 @@ static npos_status unit_forward(npi_unit *unit, npi_act x, const npi_unit_params
         NPI_TRY(check_output(unit, "y", *y));
     size_t stats_row = npi_round_up(channels(unit), NPI_IMAGES);
     npi_conv_out out = {.y = unit->conv, .stats = workspace(unit), .stats_row = stats_row};
+    npi_cpu_profile_begin();
     npi_conv_run(&unit->forward, x.data, unit->packed, &out, scratch(unit));
+    npi_cpu_profile_mark(NPI_CPU_FORWARD);
     finish_stats(unit, out.stats, stats_row, params);
     if (!y)
         return NPOS_OK;
@@ -302,6 +307,7 @@ static npos_status unit_forward(npi_unit *unit, npi_act x, const npi_unit_params
         job.beta2 = shortcut_params->beta;
     }
     run_norm(unit, &job);
+    npi_cpu_profile_mark(NPI_CPU_NORM);
     return NPOS_OK;
 }
 
@@ -391,12 +397,16 @@ static npos_status unit_backward(npi_unit *unit, npi_act dy, npi_act x,
     if (dx && !unit->desc.needs_dx)
         return npi_fail(NPOS_INVALID_ARGUMENT, "unit '%s': dx, but it was planned without",
                         unit->name);
+    npi_cpu_profile_begin();
     backward_norm(unit, dy, grads, dresidual);
+    npi_cpu_profile_mark(NPI_CPU_NORM_BACK);
     npi_conv_weights_run(&unit->by_weights, x.data, dy.data, grads->weight,
                          npi_cpu_of(unit->dev)->workspace, scratch(unit));
+    npi_cpu_profile_mark(NPI_CPU_BACK_WEIGHTS);
     if (dx) {
         npi_conv_out out = {.y = dx->data, .add = accumulate};
         npi_conv_run(&unit->backward, dy.data, unit->packed_back, &out, scratch(unit));
+        npi_cpu_profile_mark(NPI_CPU_BACK_DATA);
     }
     return NPOS_OK;
 }
