@@ -26,6 +26,8 @@ typedef struct npi_cpu { /* npi_device.own */
     npi_isa isa;         /* best set that the processor, the kernel and NPOS_ISA allow */
     int threads;
     size_t bytes_now, bytes_peak;
+    void *scratch; /* npi_cpu_scratch's (cpu_gemm.c); npi_free'd when the device is closed */
+    size_t scratch_bytes;
 } npi_cpu;
 
 static inline npi_cpu *npi_cpu_of(npi_device *dev) {
