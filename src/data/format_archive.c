@@ -30,7 +30,7 @@ typedef struct member {
 typedef struct packed {
     const char *path;
     npi_split split;
-    bool names_only; /* for has_split */
+    bool names_only; /* has_split needs no more */
     int64_t packed_bytes, unpacked_bytes;
     char **paths;
     member *members;
@@ -69,9 +69,10 @@ static struct archive *open_stream(const char *path) {
     return a;
 }
 
-static npos_status damaged(const packed *p, struct archive *a) {
+static npos_status damaged(const packed *p, struct archive *a, const char *member_name) {
     const char *reason = archive_error_string(a);
-    return npi_fail(NPOS_BAD_DATA, "%s: damaged archive: %s", p->path,
+    return npi_fail(NPOS_BAD_DATA, "%s: damaged archive%s%s: %s", p->path,
+                    member_name ? ", in member " : "", member_name ? member_name : "",
                     reason ? reason : "unknown reason");
 }
 
@@ -126,11 +127,8 @@ static npos_status read_data(packed *p, struct archive *a, const char *name, siz
         }
         size_t room = (size < p->buffer_bytes ? size : p->buffer_bytes) - *got;
         la_ssize_t n = archive_read_data(a, p->buffer + *got, room);
-        if (n < 0) {
-            damaged(p, a);
-            return npi_fail(NPOS_BAD_DATA, "%s: in member %s: %s", p->path, name,
-                            archive_error_string(a) ? archive_error_string(a) : "damaged");
-        }
+        if (n < 0)
+            return damaged(p, a, name);
         if (n == 0)
             return NPOS_OK;
         *got += (size_t)n;
@@ -185,7 +183,7 @@ static npos_status read_member(packed *p, struct archive *a, struct archive_entr
     return add_member(p, path, got);
 }
 
-/* Reads all members; with names_only stops where the split is found. */
+/* Reads all members, or all names. */
 static npos_status read_all(packed *p) {
     struct stat info;
     if (stat(p->path, &info) == 0)
@@ -201,7 +199,7 @@ static npos_status read_all(packed *p) {
         if (result == ARCHIVE_EOF)
             break;
         if (result != ARCHIVE_OK && result != ARCHIVE_WARN) {
-            status = damaged(p, a);
+            status = damaged(p, a, NULL);
             goto done;
         }
         int64_t through = archive_filter_bytes(a, 0);
