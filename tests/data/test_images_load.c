@@ -79,6 +79,8 @@ static void a_subset_depends_on_the_seed_alone(void **state) {
                again = load(spec, 20, 1, 1), other = load(spec, 20, 2, 2),
                all = load(spec, 90, 1, 2), more = load(spec, 1000, 1, 2);
     assert_int_equal(first.count, 20);
+    assert_int_equal(first.available, 90);
+    assert_int_equal(whole.available, 90);
     assert_true(first.hash == again.hash);
     assert_true(first.hash != other.hash);
     assert_true(all.hash == whole.hash);
