@@ -14,6 +14,7 @@
 #include "base/philox.h"
 #include "devices/cpu/cpu.h"
 #include "devices/devices.h"
+#include "emulated_amx.h"
 
 typedef enum extra { ALONE, RESIDUAL, SHORTCUT } extra;
 
@@ -145,7 +146,7 @@ static float *exported(npi_device *dev, npi_act act) {
 
 /* Images past n must be zero in every activation that a unit writes. */
 static void check_pads(npi_device *dev, npi_act act) {
-    size_t element = npi_dtype_bytes(dev->compute), row = (size_t)act.c * element;
+    size_t row = (size_t)act.c * npi_dtype_bytes(dev->compute);
     int blocks = (act.n + 31) / 32, pixels = act.h * act.w;
     const char *zero = calloc(1, row);
     assert_non_null(zero);
@@ -462,11 +463,15 @@ static void run_shape(npi_device *dev, const shape *s, record *all, bool truth) 
         side_close(&cut, dev);
 }
 
-static void check_isa(const char *isa, npi_precision precision) {
+/* kernels: instead of the device's own, or NULL. */
+static void check_isa(const char *isa, npi_precision precision, const struct npi_kernels *kernels) {
     assert_int_equal(setenv("NPOS_ISA", isa, 1), 0);
     npi_device *devs[3];
-    for (int t = 0; t < 3; t++)
+    for (int t = 0; t < 3; t++) {
         assert_int_equal(npi_cpu_open(precision, t + 1, &devs[t]), NPOS_OK);
+        if (kernels)
+            npi_cpu_of(devs[t])->kernels = kernels;
+    }
     largest_error = rms_error = 0.0;
     for (size_t i = 0; i < sizeof shapes / sizeof *shapes; i++) {
         record records[3] = {0};
@@ -488,7 +493,7 @@ static void check_isa(const char *isa, npi_precision precision) {
 
 static void generic_fp32(void **state) {
     (void)state;
-    check_isa("generic", NPI_PRECISION_FP32);
+    check_isa("generic", NPI_PRECISION_FP32, NULL);
 }
 
 static void need(npi_isa isa) {
@@ -501,25 +506,35 @@ static void need(npi_isa isa) {
 static void avx2_fp32(void **state) {
     (void)state;
     need(NPI_ISA_AVX2);
-    check_isa("avx2", NPI_PRECISION_FP32);
+    check_isa("avx2", NPI_PRECISION_FP32, NULL);
 }
 
 static void avx512_fp32(void **state) {
     (void)state;
     need(NPI_ISA_AVX512);
-    check_isa("avx512", NPI_PRECISION_FP32);
+    check_isa("avx512", NPI_PRECISION_FP32, NULL);
 }
 
 static void avx512bf16_bf16(void **state) {
     (void)state;
     need(NPI_ISA_AVX512BF16);
-    check_isa("avx512bf16", NPI_PRECISION_BF16);
+    check_isa("avx512bf16", NPI_PRECISION_BF16, NULL);
 }
 
 static void amx_bf16(void **state) {
     (void)state;
     need(NPI_ISA_AMX);
-    check_isa("amx", NPI_PRECISION_BF16);
+    check_isa("amx", NPI_PRECISION_BF16, NULL);
+}
+
+static void amx_emulated(void **state) {
+    (void)state;
+#if defined(HAVE_EMULATED_AMX)
+    need(NPI_ISA_AVX512BF16);
+    check_isa("avx512bf16", NPI_PRECISION_BF16, &npi_kernels_amx_emulated);
+#else
+    skip();
+#endif
 }
 
 int main(void) {
@@ -527,7 +542,7 @@ int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(generic_fp32), cmocka_unit_test(avx2_fp32),
         cmocka_unit_test(avx512_fp32),  cmocka_unit_test(avx512bf16_bf16),
-        cmocka_unit_test(amx_bf16),
+        cmocka_unit_test(amx_bf16),     cmocka_unit_test(amx_emulated),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -26,6 +26,7 @@ typedef struct list { /* candidates of one query */
     int count;
     bool lost; /* more candidates than room: this query is answered by plain search */
     float kth; /* k-th largest value among the first `count` at the last shrink; -inf before */
+    npi_kth_guess guess;
     double norm, error_norm; /* |q|, |q - bf16(q)| */
 } list;
 
@@ -44,8 +45,10 @@ typedef struct search {
     float *square;                 /* [BLOCK] |b|^2 */
     double *norm, *error_norm;     /* [BLOCK] */
     float *product;                /* [threads][mr][BLOCK] */
-    uint16_t *rounded;             /* [threads][nr][depth]: a panel before packing */
-    size_t rounded_size;           /* of one thread; the pad of an odd dim stays zero */
+    float *spare;                  /* [threads][spare_size]: npi_kth_largest's room */
+    size_t spare_size;
+    uint16_t *rounded;   /* [threads][nr][depth]: a panel before packing */
+    size_t rounded_size; /* of one thread; the pad of an odd dim stays zero */
     list *lists;
     float *value;
     int32_t *index;
@@ -102,21 +105,21 @@ static void start_queries(search *s) {
 }
 
 /* Drops what cannot be among the k nearest; the number kept. */
-static int shrink(search *s, int i) {
+static int shrink(const search *s, int i, float *spare) {
     list *l = &s->lists[i];
     float *value = s->value + (size_t)i * (size_t)(s->room + SLACK);
     int32_t *index = s->index + (size_t)i * (size_t)(s->room + SLACK);
     if (l->count < s->k)
         return l->count;
-    l->kth = npi_quickselect(value, index, l->count, s->k);
-    float limit = (float)((double)l->kth - 2.0 * error_bound(s, l));
-    limit = nextafterf(limit, -INFINITY);
+    l->kth = npi_kth_largest(s->math, l->count, value, s->k, &l->guess, spare);
+    float limit = nextafterf((float)((double)l->kth - 2.0 * error_bound(s, l)), -INFINITY);
     int kept = 0;
-    for (int j = 0; j < l->count; j++)
-        if (value[j] >= limit) {
-            value[kept] = value[j];
-            index[kept++] = index[j];
-        }
+    for (int j = 0; j < l->count; j++) {
+        float v = value[j];
+        value[kept] = v;
+        index[kept] = index[j];
+        kept += v >= limit;
+    }
     return l->count = kept;
 }
 
@@ -131,7 +134,8 @@ static void one_block(search *s, int64_t first) {
         size_t thread = (size_t)omp_get_thread_num();
         uint16_t *rounded = s->rounded + thread * s->rounded_size;
         float *product = s->product + thread * NPI_PANEL_ROWS * BLOCK;
-#pragma omp for schedule(static)
+        float *spare = s->spare + thread * s->spare_size;
+#pragma omp for schedule(dynamic)
         for (int j = 0; j < b_panels; j++) {
             for (int r = j * math->nr; r < rows && r < (j + 1) * math->nr; r++) {
                 const float *b = bank + (ptrdiff_t)r * s->dim;
@@ -149,7 +153,7 @@ static void one_block(search *s, int64_t first) {
             if (s->error_norm[r] > s->largest_error)
                 s->largest_error = s->error_norm[r];
         }
-#pragma omp for schedule(static)
+#pragma omp for schedule(dynamic)
         for (int i = 0; i < a_panels; i++) {
             size_t a_size = (size_t)math->mr * (size_t)s->depth * element,
                    b_size = (size_t)math->nr * (size_t)s->depth * element;
@@ -178,7 +182,7 @@ static void one_block(search *s, int64_t first) {
                 l->count = math->push(rows, product + r * BLOCK, s->square, limit, (int32_t)first,
                                       s->value + at, s->index + at, l->count);
                 if (l->count + BLOCK > s->room)
-                    l->lost = shrink(s, q) + BLOCK > s->room;
+                    l->lost = shrink(s, q, spare) + BLOCK > s->room;
             }
         }
     }
@@ -201,6 +205,25 @@ static float exact(const search *s, int q, int32_t row) {
     double d = s->math->distance((size_t)s->dim, s->queries + (ptrdiff_t)q * s->dim,
                                  s->bank + (ptrdiff_t)row * s->dim);
     return isnan(d) ? INFINITY : (float)d;
+}
+
+/* Asks for a row that will be scored soon: rows of candidates lie anywhere in the bank. */
+static void fetch(const search *s, int32_t row) {
+    const char *at = (const char *)(s->bank + (ptrdiff_t)row * s->dim);
+    for (ptrdiff_t byte = 0; byte < s->dim * (ptrdiff_t)sizeof(float) && byte < 8192; byte += 64)
+        __builtin_prefetch(at + byte);
+}
+
+/* Scores in place rows whose index alone is set. */
+static void score(const search *s, int q, scored *rows, int count) {
+    enum { AHEAD = 3 };
+    for (int j = 0; j < AHEAD && j < count; j++)
+        fetch(s, rows[j].index);
+    for (int j = 0; j < count; j++) {
+        if (j + AHEAD < count)
+            fetch(s, rows[j + AHEAD].index);
+        rows[j].distance = exact(s, q, rows[j].index);
+    }
 }
 
 /* Keeps the `k` nearest of `count` scored rows in front (unordered). */
@@ -249,10 +272,10 @@ static int plain_search(const search *s, int q, scored *rows) {
 }
 
 /* The k-th distance alone: rows that are certainly among the k nearest are only counted. */
-static float kth_of(search *s, int q, scored *rows) {
+static float kth_of(const search *s, int q, scored *rows, float *spare) {
     list *l = &s->lists[q];
     if (!l->lost)
-        shrink(s, q);
+        shrink(s, q, spare);
     if (l->lost || l->count < s->k) {
         int count = plain_search(s, q, rows);
         qsort(rows, (size_t)count, sizeof *rows, nearer);
@@ -266,23 +289,25 @@ static float kth_of(search *s, int q, scored *rows) {
         if (value[j] > certain)
             rank--;
         else
-            rows[count++] = (scored){exact(s, q, index[j]), index[j]};
+            rows[count++].index = index[j];
     }
+    score(s, q, rows, count);
     keep_nearest(rows, count, rank);
     return rows[rank - 1].distance;
 }
 
-static void all_of(search *s, int q, scored *rows) {
+static void all_of(const search *s, int q, scored *rows, float *spare) {
     list *l = &s->lists[q];
     if (!l->lost)
-        shrink(s, q);
+        shrink(s, q, spare);
     int count;
     if (l->lost || l->count < s->k) {
         count = plain_search(s, q, rows);
     } else {
         const int32_t *index = s->index + (size_t)q * (size_t)(s->room + SLACK);
         for (count = 0; count < l->count; count++)
-            rows[count] = (scored){exact(s, q, index[count]), index[count]};
+            rows[count].index = index[count];
+        score(s, q, rows, count);
     }
     qsort(rows, (size_t)count, sizeof *rows, nearer);
 }
@@ -301,6 +326,7 @@ static size_t plan(search *s, int queries, char *at) {
                  {&s->error_norm, BLOCK * sizeof(double)},
                  {&s->product, threads * NPI_PANEL_ROWS * BLOCK * sizeof(float)},
                  {&s->rounded, threads * s->rounded_size * sizeof(uint16_t)},
+                 {&s->spare, threads * s->spare_size * sizeof(float)},
                  {&s->lists, q * sizeof(list)},
                  {&s->value, q * held * sizeof(float)},
                  {&s->index, q * held * sizeof(int32_t)}};
@@ -335,6 +361,7 @@ static npos_status find(npi_device *dev, int n, const float *queries, int64_t m,
     s.depth = s.bf16 ? (dim + 1) / 2 * 2 : dim;
     s.rounded_size = s.bf16 ? (size_t)NPI_PANEL_COLUMNS * (size_t)s.depth : 0;
     s.room = (k < 1024 ? 2 * k : k + k / 2) + 2 * BLOCK;
+    s.spare_size = npi_cpu_room((size_t)(s.room + SLACK), 4) / 4;
     int chunk = n < QUERIES ? n : QUERIES;
     size_t planned = plan(&s, chunk, NULL),
            scored_room = npi_cpu_room((size_t)(s.room + 2 * k), sizeof(scored));
@@ -353,13 +380,14 @@ static npos_status find(npi_device *dev, int n, const float *queries, int64_t m,
         {
             scored *rows =
                 (scored *)(void *)(scratch + planned + scored_room * (size_t)omp_get_thread_num());
+            float *spare = s.spare + (size_t)omp_get_thread_num() * s.spare_size;
 #pragma omp for schedule(dynamic, 4)
             for (int q = 0; q < s.n; q++) {
                 if (!all) {
-                    distance[first + q] = kth_of(&s, q, rows);
+                    distance[first + q] = kth_of(&s, q, rows, spare);
                     continue;
                 }
-                all_of(&s, q, rows);
+                all_of(&s, q, rows, spare);
                 for (int j = 0; j < k; j++) {
                     size_t at = (size_t)(first + q) * (size_t)k + (size_t)j;
                     if (index)

@@ -63,9 +63,52 @@ NPI_INLINE vf vf_load_bf16(const uint16_t *from) {
     __m256i half = _mm256_loadu_si256((const __m256i *)(const void *)from);
     return _mm512_castsi512_ps(_mm512_slli_epi32(_mm512_cvtepu16_epi32(half), 16));
 }
+/* rows[i][j] becomes rows[j][i]: pairs, quads, then quarters of the register are exchanged. */
+NPI_INLINE void vf_transpose(vf rows[VF_WIDTH]) {
+    __m512 t[16];
+    for (int i = 0; i < 16; i += 2) {
+        t[i] = _mm512_unpacklo_ps(rows[i], rows[i + 1]);
+        t[i + 1] = _mm512_unpackhi_ps(rows[i], rows[i + 1]);
+    }
+    for (int i = 0; i < 16; i += 4) {
+        rows[i] = _mm512_shuffle_ps(t[i], t[i + 2], 0x44);
+        rows[i + 1] = _mm512_shuffle_ps(t[i], t[i + 2], 0xee);
+        rows[i + 2] = _mm512_shuffle_ps(t[i + 1], t[i + 3], 0x44);
+        rows[i + 3] = _mm512_shuffle_ps(t[i + 1], t[i + 3], 0xee);
+    }
+    for (int i = 0; i < 4; i++) {
+        t[i] = _mm512_shuffle_f32x4(rows[i], rows[4 + i], 0x88);
+        t[4 + i] = _mm512_shuffle_f32x4(rows[i], rows[4 + i], 0xdd);
+        t[8 + i] = _mm512_shuffle_f32x4(rows[8 + i], rows[12 + i], 0x88);
+        t[12 + i] = _mm512_shuffle_f32x4(rows[8 + i], rows[12 + i], 0xdd);
+    }
+    for (int i = 0; i < 4; i++) {
+        rows[i] = _mm512_shuffle_f32x4(t[i], t[8 + i], 0x88);
+        rows[8 + i] = _mm512_shuffle_f32x4(t[i], t[8 + i], 0xdd);
+        rows[4 + i] = _mm512_shuffle_f32x4(t[4 + i], t[12 + i], 0x88);
+        rows[12 + i] = _mm512_shuffle_f32x4(t[4 + i], t[12 + i], 0xdd);
+    }
+}
 #if defined(__AVX512BF16__)
 NPI_INLINE void vf_store_bf16(uint16_t *to, vf v) {
     _mm256_storeu_si256((__m256i *)(void *)to, (__m256i)_mm512_cvtneps_pbh(v));
+}
+/* Lane j: the pair (low[j], high[j]) of bfloat16. */
+NPI_INLINE vf vf_pairs(const uint16_t *low, const uint16_t *high) {
+    __m512i a = _mm512_cvtepu16_epi32(_mm256_loadu_si256((const __m256i *)(const void *)low));
+    __m512i b = _mm512_cvtepu16_epi32(_mm256_loadu_si256((const __m256i *)(const void *)high));
+    return _mm512_castsi512_ps(_mm512_or_si512(a, _mm512_slli_epi32(b, 16)));
+}
+/* The same of two vectors, rounded. */
+NPI_INLINE vf vf_pairs_of(vf low, vf high) {
+    __m512i a = _mm512_cvtepu16_epi32((__m256i)_mm512_cvtneps_pbh(low));
+    __m512i b = _mm512_cvtepu16_epi32((__m256i)_mm512_cvtneps_pbh(high));
+    return _mm512_castsi512_ps(_mm512_or_si512(a, _mm512_slli_epi32(b, 16)));
+}
+/* 32 floats as 16 pairs of neighbours, rounded. */
+NPI_INLINE vf vf_neighbours(const float *from) {
+    return _mm512_castsi512_ps(
+        (__m512i)_mm512_cvtne2ps_pbh(_mm512_loadu_ps(from + 16), _mm512_loadu_ps(from)));
 }
 #endif
 
@@ -111,6 +154,26 @@ NPI_INLINE unsigned vf_bits_load(const uint8_t *from) {
 }
 NPI_INLINE void vf_bits_store(uint8_t *to, unsigned bits) {
     *to = (uint8_t)bits;
+}
+
+NPI_INLINE void vf_transpose(vf rows[VF_WIDTH]) {
+    __m256 t[8];
+    for (int i = 0; i < 8; i += 2) {
+        t[i] = _mm256_unpacklo_ps(rows[i], rows[i + 1]);
+        t[i + 1] = _mm256_unpackhi_ps(rows[i], rows[i + 1]);
+    }
+    for (int i = 0; i < 8; i += 4) {
+        rows[i] = _mm256_shuffle_ps(t[i], t[i + 2], 0x44);
+        rows[i + 1] = _mm256_shuffle_ps(t[i], t[i + 2], 0xee);
+        rows[i + 2] = _mm256_shuffle_ps(t[i + 1], t[i + 3], 0x44);
+        rows[i + 3] = _mm256_shuffle_ps(t[i + 1], t[i + 3], 0xee);
+    }
+    for (int i = 0; i < 4; i++) {
+        t[i] = _mm256_permute2f128_ps(rows[i], rows[4 + i], 0x20);
+        t[4 + i] = _mm256_permute2f128_ps(rows[i], rows[4 + i], 0x31);
+    }
+    for (int i = 0; i < 8; i++)
+        rows[i] = t[i];
 }
 
 #else
@@ -170,6 +233,14 @@ NPI_INLINE unsigned vf_bits_load(const uint8_t *from) {
 }
 NPI_INLINE void vf_bits_store(uint8_t *to, unsigned bits) {
     *to = (uint8_t)bits;
+}
+NPI_INLINE void vf_transpose(vf rows[VF_WIDTH]) {
+    for (int i = 0; i < VF_WIDTH; i++)
+        for (int j = 0; j < i; j++) {
+            float value = rows[i].v[j / 4][j % 4];
+            rows[i].v[j / 4][j % 4] = rows[j].v[i / 4][i % 4];
+            rows[j].v[i / 4][i % 4] = value;
+        }
 }
 #endif
 
