@@ -147,7 +147,9 @@ static npos_status draw_subset(int64_t count, int64_t limit, uint64_t seed, int6
 
 static npos_status prepare(const npi_dataset *set, const npi_transform *transform, int64_t count,
                            npi_images *out) {
-    *out = (npi_images){.size = transform->size, .channels = transform->channels};
+    *out = (npi_images){.size = transform->size,
+                        .channels = transform->channels,
+                        .available = npi_dataset_count(set)};
     NPI_TRY(npi_alloc(&out->class_names, (size_t)npi_dataset_classes(set), sizeof *out->class_names,
                       "class names"));
     out->classes = npi_dataset_classes(set);

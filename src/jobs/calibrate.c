@@ -7,6 +7,7 @@
 #include "base/file.h"
 #include "base/memory.h"
 #include "io/json_text.h"
+#include "jobs/compute.h"
 #include "jobs/fitted.h"
 #include "jobs/options.h"
 #include "npos/npos.h"
@@ -16,8 +17,7 @@
 void npos_calibrate_options_init(npos_calibrate_options *options) {
     memset(options, 0, sizeof *options);
     options->struct_size = sizeof *options;
-    options->compute.device = "auto";
-    options->compute.precision = "auto";
+    options->compute = npi_compute_defaults();
     options->tpr = 0.95;
 }
 

@@ -3,6 +3,7 @@
 
 #include "base/memory.h"
 #include "io/npy.h"
+#include "jobs/compute.h"
 #include "jobs/fitted.h"
 #include "jobs/options.h"
 #include "npos/npos.h"
@@ -10,8 +11,7 @@
 void npos_embed_options_init(npos_embed_options *options) {
     memset(options, 0, sizeof *options);
     options->struct_size = sizeof *options;
-    options->compute.device = "auto";
-    options->compute.precision = "auto";
+    options->compute = npi_compute_defaults();
 }
 
 static npos_status write_labels(const char *path, const npi_images *images) {

@@ -3,6 +3,7 @@
 
 #include "base/file.h"
 #include "base/memory.h"
+#include "jobs/compute.h"
 #include "jobs/evaluation.h"
 #include "jobs/fitted.h"
 #include "jobs/options.h"
@@ -16,8 +17,7 @@ enum { OE_IMAGES = 10000 }; /* most images of an OOD set under `oe` (METHOD: the
 void npos_eval_options_init(npos_eval_options *options) {
     memset(options, 0, sizeof *options);
     options->struct_size = sizeof *options;
-    options->compute.device = "auto";
-    options->compute.precision = "auto";
+    options->compute = npi_compute_defaults();
     options->protocol = "oe";
     options->max_images = -1;
 }

@@ -3,6 +3,7 @@
 #include <string.h>
 
 #include "base/memory.h"
+#include "jobs/compute.h"
 
 void npi_fitted_close(npi_fitted *fitted) {
     npi_detectors_free(fitted->detectors, fitted->count);
@@ -69,10 +70,7 @@ typedef struct told {
 
 static npos_status tell(void *context, int64_t done, int64_t total) {
     const told *to = context;
-    if (to->compute->progress &&
-        to->compute->progress(to->compute->progress_context, to->phase, done, total, "") != 0)
-        return npi_fail(NPOS_INTERRUPTED, "stopped while loading images");
-    return NPOS_OK;
+    return npi_compute_progress(to->compute, to->phase, done, total, NULL);
 }
 
 npos_status npi_fitted_load(const npi_fitted *fitted, const npos_compute *compute,

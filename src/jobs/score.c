@@ -6,6 +6,7 @@
 
 #include "base/memory.h"
 #include "io/json_text.h"
+#include "jobs/compute.h"
 #include "jobs/fitted.h"
 #include "jobs/options.h"
 #include "npos/npos.h"
@@ -16,8 +17,7 @@ enum { BLOCK = 64 /* images that go through the network together */, ERROR_BYTES
 void npos_score_options_init(npos_score_options *options) {
     memset(options, 0, sizeof *options);
     options->struct_size = sizeof *options;
-    options->compute.device = "auto";
-    options->compute.precision = "auto";
+    options->compute = npi_compute_defaults();
 }
 
 /* One image of the block: its name, and why it has no pixels. */
@@ -206,9 +206,7 @@ static npos_status flush_block(job *j) {
         goto done;
     }
     j->done += j->filled;
-    if (compute->progress &&
-        compute->progress(compute->progress_context, "score", j->done, 0, "") != 0)
-        status = npi_fail(NPOS_INTERRUPTED, "stopped after %lld images", (long long)j->done);
+    status = npi_compute_progress(compute, "score", j->done, 0, NULL);
 done:
     for (int i = 0; i < j->filled; i++)
         npi_free(j->slots[i].file);

@@ -4,6 +4,7 @@
 
 #include <math.h>
 
+#include "base/philox.h"
 #include "brute_device.h"
 #include "ood/accuracy.h"
 #include "ood/detector.h"
@@ -179,6 +180,74 @@ static void classes_and_accuracy(void **state) {
     assert_true(accuracy.head == -1 && accuracy.knn == -1 && accuracy.prototype == -1);
 }
 
+/* The same figures on the devices that ship, and there too a score that is the image's own. */
+static void on_real_devices(void **state) {
+    (void)state;
+    const char *names[] = {"reference", "cpu"};
+    for (int i = 0; i < 2; i++) {
+        npi_device *dev;
+        npi_neighbour_bank *rows;
+        npi_detector *detectors;
+        double score[QUERIES], alone;
+        int32_t class_of[QUERIES];
+        int count;
+        CHECK_OK(npi_device_open(names[i], NPI_PRECISION_AUTO, 2, &dev));
+        CHECK_OK(npi_neighbour_bank_make(dev, BANK, DIM, bank, &rows));
+        npi_detector_model m = model;
+        m.dev = dev;
+        m.bank = rows;
+        CHECK_OK(npi_detectors_fit("knn", &m, &detectors, &count));
+        CHECK_OK(npi_detector_score(detectors, &outputs, score));
+        compare(names[i], score, "knn_7", 2e-6);
+        for (int q = 0; q < QUERIES; q++) {
+            npi_outputs one = {.n = 1, .dim = DIM, .h = h + q * DIM};
+            CHECK_OK(npi_detector_score(detectors, &one, &alone));
+            if (alone != score[q])
+                fail_msg("%s: query %d scores %.9g alone, %.9g among others", names[i], q, alone,
+                         score[q]);
+        }
+        CHECK_OK(npi_classify_knn(&m, &outputs, class_of, NULL));
+        const double *votes = golden("vote", QUERIES);
+        for (int q = 0; q < QUERIES; q++)
+            assert_int_equal(class_of[q], (int32_t)votes[q]);
+        npi_detectors_free(detectors, count);
+        npi_neighbour_bank_free(rows);
+        npi_device_close(dev);
+    }
+}
+
+/* A larger bank and more queries than one block: blocks of 2048 and single queries agree. */
+static void blocks_agree(void **state) {
+    (void)state;
+    enum { ROWS = 700, ASKED = 2500, WIDE = 48 };
+    float *rows, *queries;
+    npi_device *dev;
+    npi_neighbour_bank *large;
+    double *together, alone;
+    CHECK_OK(npi_alloc(&rows, (size_t)ROWS * WIDE, sizeof *rows, "rows"));
+    CHECK_OK(npi_alloc(&queries, (size_t)ASKED * WIDE, sizeof *queries, "queries"));
+    CHECK_OK(npi_alloc(&together, ASKED, sizeof *together, "distances"));
+    for (uint32_t i = 0; i < (ROWS + ASKED) * WIDE; i++) {
+        npi_u32x4 words = npi_philox(3, NPI_RANDOM_TEST, 0, 0, i);
+        float x = npi_unit_float(words.v[0]) - 0.5f;
+        *(i < ROWS * WIDE ? rows + i : queries + (i - ROWS * WIDE)) = x;
+    }
+    CHECK_OK(npi_device_open("cpu", NPI_PRECISION_AUTO, 2, &dev));
+    CHECK_OK(npi_neighbour_bank_make(dev, ROWS, WIDE, rows, &large));
+    CHECK_OK(npi_neighbour_kth(large, ASKED, queries, 300, together));
+    for (int q = 0; q < ASKED; q += 97) {
+        CHECK_OK(npi_neighbour_kth(large, 1, queries + q * WIDE, 300, &alone));
+        if (alone != together[q])
+            fail_msg("query %d: %.9g alone, %.9g among others", q, alone, together[q]);
+        assert_true(alone > 0.5 && alone < 3.5);
+    }
+    npi_neighbour_bank_free(large);
+    npi_device_close(dev);
+    npi_free(rows);
+    npi_free(queries);
+    npi_free(together);
+}
+
 /* Two classes with as many votes: the one of the nearest voter wins, whatever its number. */
 static void vote_ties_go_to_the_nearest(void **state) {
     (void)state;
@@ -279,6 +348,8 @@ int main(void) {
         cmocka_unit_test(knn_equals_sklearn),
         cmocka_unit_test(all_others_equal_numpy),
         cmocka_unit_test(scores_do_not_depend_on_the_batch),
+        cmocka_unit_test(on_real_devices),
+        cmocka_unit_test(blocks_agree),
         cmocka_unit_test(classes_and_accuracy),
         cmocka_unit_test(vote_ties_go_to_the_nearest),
         cmocka_unit_test(not_finite),
