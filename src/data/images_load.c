@@ -3,6 +3,7 @@
 #include <pthread.h>
 #include <sched.h>
 #include <stdatomic.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
@@ -36,9 +37,8 @@ static void record_failure(loader *l, int64_t i, npos_status status) {
     if (i < atomic_load(&l->stop_at)) {
         atomic_store(&l->stop_at, i);
         l->status = status;
-        l->message[0] = l->hint[0] = '\0';
-        strncat(l->message, npos_error_message(), sizeof l->message - 1);
-        strncat(l->hint, npos_error_hint(), sizeof l->hint - 1);
+        snprintf(l->message, sizeof l->message, "%s", npos_error_message());
+        snprintf(l->hint, sizeof l->hint, "%s", npos_error_hint());
     }
     pthread_mutex_unlock(&l->lock);
 }
