@@ -204,6 +204,31 @@ static int stop_at_once(void *context, const char *phase, int64_t done, int64_t 
     return 1;
 }
 
+static int count_measures(void *context, const char *phase, int64_t done, int64_t total,
+                          const char *text) {
+    (void)text;
+    if (strcmp(phase, "measure") == 0) {
+        assert_int_equal(total, 2); /* two scores of one set */
+        assert_int_equal(done, ++*(int *)context);
+    }
+    return 0;
+}
+
+static void eval_tells_its_progress(void **state) {
+    (void)state;
+    char below[800];
+    int measured = 0;
+    snprintf(below, sizeof below, "below=%s", in_folder("below.npy"));
+    const char *ood[] = {below};
+    npos_eval_options options;
+    eval_options(&options, ood, 1);
+    options.scores = "head,msp";
+    options.compute.progress = count_measures;
+    options.compute.progress_context = &measured;
+    CHECK_OK(npos_eval(&options));
+    assert_int_equal(measured, 2);
+}
+
 static void eval_refuses_bad_input(void **state) {
     (void)state;
     char below[800], gone[800], *kept;
@@ -623,6 +648,7 @@ int main(void) {
         cmocka_unit_test(eval_shares_one_pass),
         cmocka_unit_test(eval_draws_subsets),
         cmocka_unit_test(eval_finds_the_test_split),
+        cmocka_unit_test(eval_tells_its_progress),
         cmocka_unit_test(eval_refuses_bad_input),
         cmocka_unit_test(score_gives_a_line_an_image),
         cmocka_unit_test(score_streams),
