@@ -3,6 +3,7 @@
  *
  * The archive is read once, from front to end; the compressed images of the chosen split stay in
  * memory and are decoded on demand.  Nothing is unpacked to the disk. */
+#include <locale.h>
 #include <string.h>
 #include <sys/stat.h>
 
@@ -30,7 +31,7 @@ typedef struct member {
 typedef struct packed {
     const char *path;
     npi_split split;
-    bool names_only; /* for has_split */
+    bool names_only; /* has_split needs no more */
     int64_t packed_bytes, unpacked_bytes;
     char **paths;
     member *members;
@@ -52,26 +53,23 @@ static void clear(packed *p) {
     npi_free(p->buffer);
 }
 
-static struct archive *open_stream(const char *path) {
+static struct archive *new_reader(void) {
     struct archive *a = archive_read_new();
-    if (!a)
-        return NULL;
-    archive_read_support_format_tar(a);
-    archive_read_support_format_zip(a);
-    archive_read_support_filter_gzip(a);
-    archive_read_support_filter_bzip2(a);
-    archive_read_support_filter_xz(a);
-    archive_read_support_filter_zstd(a);
-    if (archive_read_open_filename(a, path, READ_BYTES) != ARCHIVE_OK) {
-        archive_read_free(a);
-        return NULL;
+    if (a) {
+        archive_read_support_format_tar(a);
+        archive_read_support_format_zip(a);
+        archive_read_support_filter_gzip(a);
+        archive_read_support_filter_bzip2(a);
+        archive_read_support_filter_xz(a);
+        archive_read_support_filter_zstd(a);
     }
     return a;
 }
 
-static npos_status damaged(const packed *p, struct archive *a) {
+static npos_status damaged(const packed *p, struct archive *a, const char *member_name) {
     const char *reason = archive_error_string(a);
-    return npi_fail(NPOS_BAD_DATA, "%s: damaged archive: %s", p->path,
+    return npi_fail(NPOS_BAD_DATA, "%s: damaged archive%s%s: %s", p->path,
+                    member_name ? ", in member " : "", member_name ? member_name : "",
                     reason ? reason : "unknown reason");
 }
 
@@ -126,11 +124,8 @@ static npos_status read_data(packed *p, struct archive *a, const char *name, siz
         }
         size_t room = (size < p->buffer_bytes ? size : p->buffer_bytes) - *got;
         la_ssize_t n = archive_read_data(a, p->buffer + *got, room);
-        if (n < 0) {
-            damaged(p, a);
-            return npi_fail(NPOS_BAD_DATA, "%s: in member %s: %s", p->path, name,
-                            archive_error_string(a) ? archive_error_string(a) : "damaged");
-        }
+        if (n < 0)
+            return damaged(p, a, name);
         if (n == 0)
             return NPOS_OK;
         *got += (size_t)n;
@@ -185,23 +180,27 @@ static npos_status read_member(packed *p, struct archive *a, struct archive_entr
     return add_member(p, path, got);
 }
 
-/* Reads all members; with names_only stops where the split is found. */
-static npos_status read_all(packed *p) {
+/* Reads all members, or all names. */
+static npos_status read_members(packed *p) {
     struct stat info;
     if (stat(p->path, &info) == 0)
         p->packed_bytes = info.st_size;
-    struct archive *a = open_stream(p->path);
+    struct archive *a = new_reader();
     if (!a)
-        return npi_fail(NPOS_BAD_DATA, "%s: neither tar nor zip, or damaged", p->path);
+        return npi_fail(NPOS_OUT_OF_MEMORY, "%s: no memory to read the archive", p->path);
     struct archive_entry *entry;
     npos_status status = NPOS_OK;
     char *path = NULL;
+    if (archive_read_open_filename(a, p->path, READ_BYTES) != ARCHIVE_OK) {
+        status = damaged(p, a, NULL);
+        goto done;
+    }
     for (;;) {
         int result = archive_read_next_header(a, &entry);
         if (result == ARCHIVE_EOF)
             break;
         if (result != ARCHIVE_OK && result != ARCHIVE_WARN) {
-            status = damaged(p, a);
+            status = damaged(p, a, NULL);
             goto done;
         }
         int64_t through = archive_filter_bytes(a, 0);
@@ -228,16 +227,47 @@ done:
     return status;
 }
 
+/* libarchive brings names to the thread's character set, and gives up on those that it lacks: UTF-8
+ * has them all. */
+static npos_status read_all(packed *p) {
+    locale_t utf8 = newlocale(LC_CTYPE_MASK, "C.UTF-8", (locale_t)0), before = (locale_t)0;
+    if (utf8)
+        before = uselocale(utf8);
+    npos_status status = read_members(p);
+    if (utf8) {
+        uselocale(before);
+        freelocale(utf8);
+    }
+    return status;
+}
+
+/* By what all archives begin with, so that damage further in is reported as that; libarchive knows
+ * the tar files of before 1988, which lack a mark. */
 static bool recognise(const char *path) {
-    if (!npi_is_file(path))
-        return false;
-    struct archive *a = open_stream(path);
-    if (!a)
-        return false;
+    static const struct {
+        const char *magic;
+        size_t size, at;
+    } marks[] = {{"\x1f\x8b", 2, 0},
+                 {"\xfd"
+                  "7zXZ\0",
+                  6, 0},
+                 {"BZh", 3, 0},
+                 {"\x28\xb5\x2f\xfd", 4, 0},
+                 {"PK\x03\x04", 4, 0},
+                 {"PK\x05\x06", 4, 0},
+                 {"ustar", 5, 257}};
+    char start[262] = "";
+    size_t size = npi_file_start(path, start, sizeof start);
+    for (size_t i = 0; i < sizeof marks / sizeof *marks; i++)
+        if (size >= marks[i].at + marks[i].size &&
+            memcmp(start + marks[i].at, marks[i].magic, marks[i].size) == 0)
+            return true;
+    struct archive *a = size > 0 ? new_reader() : NULL;
     struct archive_entry *entry;
-    int result = archive_read_next_header(a, &entry);
+    bool known = a && archive_read_open_filename(a, path, READ_BYTES) == ARCHIVE_OK &&
+                 archive_read_next_header(a, &entry) >= ARCHIVE_WARN;
     archive_read_free(a);
-    return result == ARCHIVE_OK || result == ARCHIVE_WARN;
+    return known;
 }
 
 static npos_status open_archive(npi_source *source, npi_split split) {

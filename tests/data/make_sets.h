@@ -127,7 +127,7 @@ static inline struct archive *pack_open(const char *path, const char *what) {
     if (strcmp(what, "zip") == 0)
         archive_write_set_format_zip(a);
     else
-        archive_write_set_format_pax_restricted(a);
+        archive_write_set_format_gnutar(a);
     if (strcmp(what, "tar.gz") == 0)
         archive_write_add_filter_gzip(a);
     if (strcmp(what, "tar.xz") == 0)
@@ -138,7 +138,7 @@ static inline struct archive *pack_open(const char *path, const char *what) {
 
 static inline void pack_bytes(struct archive *a, const char *name, const void *bytes, size_t size) {
     struct archive_entry *entry = archive_entry_new();
-    archive_entry_set_pathname_utf8(entry, name);
+    archive_entry_set_pathname(entry, name);
     archive_entry_set_filetype(entry, AE_IFREG);
     archive_entry_set_perm(entry, 0644);
     archive_entry_set_size(entry, (int64_t)size);

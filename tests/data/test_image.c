@@ -107,13 +107,12 @@ static void check_cuts(file_bytes file, size_t tail) {
 
 static void truncated_files_are_errors(void **state) {
     (void)state;
-    npi_image pattern = make_pattern(16, 24, 3, 0);
+    npi_image pattern = make_pattern(16, 24, 3, 0), image;
     file_bytes jpeg = make_jpeg(&pattern, 80);
     check_cuts(jpeg, 0);
-    CHECK_FAILS(npi_image_decode(jpeg.bytes, jpeg.size / 2, "half.jpg", &pattern), NPOS_BAD_DATA,
+    CHECK_FAILS(npi_image_decode(jpeg.bytes, jpeg.size / 2, "half.jpg", &image), NPOS_BAD_DATA,
                 "half.jpg: damaged JPEG");
     npi_free(jpeg.bytes);
-    pattern = make_pattern(16, 24, 3, 0);
     file_bytes png = make_png(16, 24, 8, PNG_COLOR_TYPE_RGB, 0, pattern.pixels, 24 * 3);
     check_cuts(png, 12 + 4 + 8); /* the closing chunk and the checksums before it hold no pixels */
     npi_free(png.bytes);
