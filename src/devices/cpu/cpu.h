@@ -26,6 +26,11 @@ typedef struct npi_cpu { /* npi_device.own */
     npi_isa isa;         /* best set that the processor, the kernel and NPOS_ISA allow */
     int threads;
     size_t bytes_now, bytes_peak;
+    void *scratch; /* npi_cpu_scratch's (cpu_gemm.c); npi_free'd when the device is closed */
+    size_t scratch_bytes;
+    const struct npi_kernels *kernels; /* of the units, by isa and precision (cpu_kernels.h) */
+    char *workspace; /* shared by all units, grown when one is created; freed with the device */
+    size_t workspace_bytes;
 } npi_cpu;
 
 static inline npi_cpu *npi_cpu_of(npi_device *dev) {
