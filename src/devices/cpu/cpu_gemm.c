@@ -7,7 +7,9 @@
 
 const npi_math *npi_math_of(npi_isa isa) {
 #if defined(__x86_64__)
-    if (isa >= NPI_ISA_AVX512BF16)
+    if (isa == NPI_ISA_AMX)
+        return &npi_math_amx;
+    if (isa == NPI_ISA_AVX512BF16)
         return &npi_math_avx512bf16;
     if (isa == NPI_ISA_AVX512)
         return &npi_math_avx512;

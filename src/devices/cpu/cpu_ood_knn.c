@@ -39,9 +39,10 @@ typedef struct search {
     const float *queries;
     int64_t m;
     const float *bank;
-    int dim, depth; /* depth: dim, made even for bfloat16 */
-    int k, room;    /* candidates that a list holds */
-    int block;      /* bank rows packed at a time, a multiple of STRIP */
+    int dim, depth; /* depth: dim, padded for bfloat16 */
+    int mr, nr;
+    int k, room; /* candidates that a list holds */
+    int block;   /* bank rows packed at a time, a multiple of STRIP */
     bool bf16;
     double largest, largest_error; /* |b| and |b - bf16(b)| over the rows seen so far */
     void *a, *b;                   /* packed queries and block */
@@ -72,25 +73,31 @@ static double error_bound(const search *s, const list *l) {
  * (from the first row of the matrix) is then at least |row i - its rounding|, otherwise 0. */
 static void pack(const search *s, int width, int panel, int rows, const float *from, void *to,
                  uint16_t *rounded, double *error, size_t error_stride) {
+    const npi_math_bf16 *bf16 = &s->math->bf16;
     size_t size = (size_t)width * (size_t)s->depth;
     int first = panel * width, there = rows - first < width ? rows - first : width;
-    for (int i = 0; i < there; i++) {
-        const float *row = from + ((ptrdiff_t)first + i) * s->dim;
-        double sum = !s->bf16 ? 0.0
-                              : s->math->round_bf16((size_t)s->dim, row,
-                                                    rounded + (size_t)i * (size_t)s->depth);
-        error[(size_t)(first + i) * error_stride] = sqrt(sum) * 1.0001 + (s->bf16 ? 1e-18 : 0.0);
-    }
-    if (s->bf16)
-        npi_pack_panel(width, 0, there, s->depth / 2, (const float *)(const void *)rounded,
-                       s->depth / 2, 1, (float *)to + size / 2 * (size_t)panel);
-    else
+    if (!s->bf16) {
+        for (int i = 0; i < there; i++)
+            error[(size_t)(first + i) * error_stride] = 0.0;
         npi_pack_panel(width, panel, rows, s->dim, from, s->dim, 1,
                        (float *)to + size * (size_t)panel);
+        return;
+    }
+    for (int i = 0; i < there; i++) {
+        double sum = bf16->round((size_t)s->dim, from + ((ptrdiff_t)first + i) * s->dim,
+                                 rounded + (size_t)i * (size_t)s->depth);
+        error[(size_t)(first + i) * error_stride] = sqrt(sum) * 1.0001 + 1e-18;
+    }
+    uint16_t *out = (uint16_t *)to + size * (size_t)panel;
+    if (bf16->plain_rows && to == s->a)
+        memcpy(out, rounded, size * sizeof *out);
+    else
+        npi_pack_panel(width, 0, there, s->depth / 2, (const float *)(const void *)rounded,
+                       s->depth / 2, 1, (float *)(void *)out);
 }
 
 static void start_queries(search *s) {
-    int panels = (s->n + s->math->mr - 1) / s->math->mr;
+    int panels = (s->n + s->mr - 1) / s->mr;
 #pragma omp parallel num_threads(s->threads)
     {
         uint16_t *rounded = s->rounded + (size_t)omp_get_thread_num() * s->rounded_size;
@@ -102,7 +109,7 @@ static void start_queries(search *s) {
         }
 #pragma omp for schedule(static)
         for (int i = 0; i < panels; i++)
-            pack(s, s->math->mr, i, s->n, s->queries, s->a, rounded, &s->lists[0].error_norm,
+            pack(s, s->mr, i, s->n, s->queries, s->a, rounded, &s->lists[0].error_norm,
                  sizeof(list) / sizeof(double));
     }
 }
@@ -129,7 +136,7 @@ static int shrink(const search *s, int i, float *spare) {
 /* Products of one panel of queries with a strip of the packed block, and what follows from them. */
 static void take_strip(search *s, int panel, int64_t first, int start, int rows,
                        const float *product, float *spare) {
-    int mr = s->math->mr;
+    int mr = s->mr;
     for (int r = 0; r < mr && panel * mr + r < s->n; r++) {
         int q = panel * mr + r;
         list *l = &s->lists[q];
@@ -152,10 +159,10 @@ static void take_strip(search *s, int panel, int64_t first, int start, int rows,
 static void multiply(const search *s, const void *a, int a_panel, const void *b, int b_panel,
                      float *to) {
     const npi_math *math = s->math;
-    size_t a_at = (size_t)a_panel * (size_t)math->mr * (size_t)s->depth,
-           b_at = (size_t)b_panel * (size_t)math->nr * (size_t)s->depth;
+    size_t a_at = (size_t)a_panel * (size_t)s->mr * (size_t)s->depth,
+           b_at = (size_t)b_panel * (size_t)s->nr * (size_t)s->depth;
     if (s->bf16)
-        math->tile_bf16(s->depth, (const uint16_t *)a + a_at, (const uint16_t *)b + b_at, to, STRIP,
+        math->bf16.tile(s->depth, (const uint16_t *)a + a_at, (const uint16_t *)b + b_at, to, STRIP,
                         false);
     else
         math->tile(s->depth, (const float *)a + a_at, (const float *)b + b_at, to, STRIP, false);
@@ -164,7 +171,7 @@ static void multiply(const search *s, const void *a, int a_panel, const void *b,
 static void one_block(search *s, int64_t first) {
     int rows = s->m - first < s->block ? (int)(s->m - first) : s->block;
     const npi_math *math = s->math;
-    int nr = math->nr, b_panels = (rows + nr - 1) / nr, a_panels = (s->n + math->mr - 1) / math->mr;
+    int nr = s->nr, b_panels = (rows + nr - 1) / nr, a_panels = (s->n + s->mr - 1) / s->mr;
     int group = a_panels / (2 * s->threads);
     group = group < 1 ? 1 : group > GROUP ? GROUP : group;
     const float *bank = s->bank + first * s->dim;
@@ -192,6 +199,8 @@ static void one_block(search *s, int64_t first) {
             if (s->error_norm[r] > s->largest_error)
                 s->largest_error = s->error_norm[r];
         }
+        if (s->bf16 && math->bf16.enter)
+            math->bf16.enter();
 #pragma omp for schedule(dynamic)
         for (int task = 0; task < (a_panels + group - 1) / group; task++) {
             int begin = task * group, panels = a_panels - begin < group ? a_panels - begin : group;
@@ -206,6 +215,8 @@ static void one_block(search *s, int64_t first) {
                                product + i * NPI_PANEL_ROWS * STRIP, spare);
             }
         }
+        if (s->bf16 && math->bf16.leave)
+            math->bf16.leave();
     }
 }
 
@@ -361,8 +372,9 @@ static size_t plan(search *s, int queries, char *at) {
     return used;
 }
 
-static npos_status find(npi_device *dev, int n, const float *queries, int64_t m, const float *bank,
-                        int dim, int k, int64_t *index, float *distance, bool all) {
+npos_status npi_cpu_find(npi_device *dev, const npi_math *math, int n, const float *queries,
+                         int64_t m, const float *bank, int dim, int k, int64_t *index,
+                         float *distance, bool all) {
     const npi_cpu *cpu = npi_cpu_of(dev);
     if (n < 0 || dim < 1 || m < 1 || m > INT32_MAX - PACKED)
         return npi_fail(NPOS_INVALID_ARGUMENT,
@@ -372,14 +384,11 @@ static npos_status find(npi_device *dev, int n, const float *queries, int64_t m,
     if (k < 1 || k > m)
         return npi_fail(NPOS_INVALID_ARGUMENT, "neighbours: k is %d, the bank holds %lld rows", k,
                         (long long)m);
-    search s = {.math = npi_math_of(cpu->isa),
-                .threads = cpu->threads,
-                .m = m,
-                .bank = bank,
-                .dim = dim,
-                .k = k};
-    s.bf16 = s.math->tile_bf16 != NULL;
-    s.depth = s.bf16 ? (dim + 1) / 2 * 2 : dim;
+    search s = {.math = math, .threads = cpu->threads, .m = m, .bank = bank, .dim = dim, .k = k};
+    s.bf16 = math->bf16.tile != NULL;
+    s.depth = s.bf16 ? (dim + math->bf16.depth - 1) / math->bf16.depth * math->bf16.depth : dim;
+    s.mr = s.bf16 ? math->bf16.mr : math->mr;
+    s.nr = s.bf16 ? math->bf16.nr : math->nr;
     s.rounded_size = s.bf16 ? (size_t)NPI_PANEL_COLUMNS * (size_t)s.depth : 0;
     s.room = (k < 1024 ? 2 * k : k + k / 2) + 2 * STRIP;
     s.block = PACKED / (4 * s.depth) / STRIP * STRIP;
@@ -428,10 +437,12 @@ static npos_status find(npi_device *dev, int n, const float *queries, int64_t m,
 
 npos_status npi_cpu_kth_neighbour(npi_device *dev, int n, const float *queries, int64_t m,
                                   const float *bank, int dim, int k, float *distance) {
-    return find(dev, n, queries, m, bank, dim, k, NULL, distance, false);
+    return npi_cpu_find(dev, npi_math_of(npi_cpu_of(dev)->isa), n, queries, m, bank, dim, k, NULL,
+                        distance, false);
 }
 
 npos_status npi_cpu_neighbours(npi_device *dev, int n, const float *queries, int64_t m,
                                const float *bank, int dim, int k, int64_t *index, float *distance) {
-    return find(dev, n, queries, m, bank, dim, k, index, distance, true);
+    return npi_cpu_find(dev, npi_math_of(npi_cpu_of(dev)->isa), n, queries, m, bank, dim, k, index,
+                        distance, true);
 }
