@@ -158,11 +158,8 @@ npos_status npi_dataset_open(const char *spec, npi_dataset **out) {
     set->count = set->source.count;
     NPI_TRY_GOTO(name_classes(set), done);
     status = apply_filters(set, &parsed);
-    if (status != NPOS_OK) {
-        char hint[256] = "";
-        strncat(hint, npos_error_hint(), sizeof hint - 1);
-        status = npi_hint(npi_fail_in(status, "%s", spec), "%s", hint);
-    }
+    if (status != NPOS_OK)
+        status = npi_fail_in(status, "%s", spec);
 done:
     npi_spec_clear(&parsed);
     if (status != NPOS_OK)

@@ -180,6 +180,22 @@ static npos_status read_member(packed *p, struct archive *a, struct archive_entr
     return add_member(p, path, got);
 }
 
+/* What was unpacked so far and what this member says it will be; passed-over members count too. */
+static npos_status check_ratio(const packed *p, struct archive *a, struct archive_entry *entry) {
+    int64_t through = archive_filter_bytes(a, 0), member_bytes = archive_entry_size(entry);
+    if (p->unpacked_bytes > through)
+        through = p->unpacked_bytes;
+    if (member_bytes > INT64_MAX / 2)
+        member_bytes = INT64_MAX / 2;
+    if (member_bytes > 0)
+        through += member_bytes;
+    if (through <= FREE_BYTES || through / MAX_RATIO <= p->packed_bytes)
+        return NPOS_OK;
+    return npi_fail(NPOS_BAD_DATA,
+                    "%s: %lld bytes unpack to more than %d times as many: no set of images",
+                    p->path, (long long)p->packed_bytes, MAX_RATIO);
+}
+
 /* Reads all members, or all names. */
 static npos_status read_members(packed *p) {
     struct stat info;
@@ -203,16 +219,7 @@ static npos_status read_members(packed *p) {
             status = damaged(p, a, NULL);
             goto done;
         }
-        int64_t through = archive_filter_bytes(a, 0);
-        if (p->unpacked_bytes > through)
-            through = p->unpacked_bytes;
-        if (through > FREE_BYTES && through / MAX_RATIO > p->packed_bytes) {
-            status = npi_fail(NPOS_BAD_DATA,
-                              "%s: %lld bytes unpack to more than %d times as many: no set of "
-                              "images",
-                              p->path, (long long)p->packed_bytes, MAX_RATIO);
-            goto done;
-        }
+        NPI_TRY_GOTO(check_ratio(p, a, entry), done);
         NPI_TRY_GOTO(clean_path(p, entry, &path), done);
         if (*path && archive_entry_filetype(entry) != AE_IFDIR && !npi_tree_side_file(path))
             NPI_TRY_GOTO(read_member(p, a, entry, &path), done);

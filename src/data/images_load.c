@@ -3,8 +3,10 @@
 #include <pthread.h>
 #include <sched.h>
 #include <stdatomic.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #include <xxhash.h>
 
@@ -35,9 +37,8 @@ static void record_failure(loader *l, int64_t i, npos_status status) {
     if (i < atomic_load(&l->stop_at)) {
         atomic_store(&l->stop_at, i);
         l->status = status;
-        l->message[0] = l->hint[0] = '\0';
-        strncat(l->message, npos_error_message(), sizeof l->message - 1);
-        strncat(l->hint, npos_error_hint(), sizeof l->hint - 1);
+        snprintf(l->message, sizeof l->message, "%s", npos_error_message());
+        snprintf(l->hint, sizeof l->hint, "%s", npos_error_hint());
     }
     pthread_mutex_unlock(&l->lock);
 }
@@ -145,6 +146,17 @@ static npos_status draw_subset(int64_t count, int64_t limit, uint64_t seed, int6
     return status;
 }
 
+/* The system may promise more memory than it has and kill the process later: better to say so now. */
+static npos_status check_memory(const char *spec, int64_t count, size_t image_bytes) {
+    double needed = (double)count * (double)image_bytes,
+           installed = (double)sysconf(_SC_PHYS_PAGES) * (double)sysconf(_SC_PAGESIZE);
+    if (needed <= installed)
+        return NPOS_OK;
+    npi_fail(NPOS_OUT_OF_MEMORY, "%s: %lld images need %.1f GB, this machine has %.1f GB", spec,
+             (long long)count, needed / 1e9, installed / 1e9);
+    return npi_hint(NPOS_OUT_OF_MEMORY, "choose classes with #class=, fewer or smaller images");
+}
+
 static npos_status prepare(const npi_dataset *set, const npi_transform *transform, int64_t count,
                            npi_images *out) {
     *out = (npi_images){.size = transform->size,
@@ -159,8 +171,9 @@ static npos_status prepare(const npi_dataset *set, const npi_transform *transfor
     NPI_TRY(npi_alloc(&out->labels, (size_t)count, sizeof *out->labels, "labels"));
     NPI_TRY(npi_alloc(&out->names, (size_t)count, sizeof *out->names, "names"));
     out->count = count;
-    return npi_alloc(&out->pixels, (size_t)count,
-                     (size_t)out->size * (size_t)out->size * (size_t)out->channels, out->spec);
+    size_t bytes = (size_t)out->size * (size_t)out->size * (size_t)out->channels;
+    NPI_TRY(check_memory(out->spec, count, bytes));
+    return npi_alloc(&out->pixels, (size_t)count, bytes, out->spec);
 }
 
 npos_status npi_images_load(const char *spec, const npi_transform *transform, int64_t limit,

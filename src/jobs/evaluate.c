@@ -148,7 +148,7 @@ static npos_status evaluate(job *j) {
                                  options->ood_count));
     for (int set = NPI_ID_SET; set < options->ood_count; set++)
         NPI_TRY(score_set(j, set));
-    NPI_TRY(npi_evaluation_measure(&j->evaluation));
+    NPI_TRY(npi_evaluation_measure(&j->evaluation, &options->compute));
     const npi_calibration *calibration = &j->fitted.run->calibration;
     for (int r = 0; calibration->score && r < j->evaluation.results; r++)
         if (strcmp(j->evaluation.result[r].score, calibration->score) == 0)

@@ -6,6 +6,7 @@
 #include "base/file.h"
 #include "base/memory.h"
 #include "io/npy.h"
+#include "jobs/compute.h"
 #include "ood/metrics.h"
 
 static npos_status begin_result(npi_score_result *result, const char *score,
@@ -67,7 +68,10 @@ npos_status npi_evaluation_add(npi_evaluation *evaluation, const npi_detector *d
     return NPOS_OK;
 }
 
-npos_status npi_evaluation_measure(npi_evaluation *evaluation) {
+npos_status npi_evaluation_measure(npi_evaluation *evaluation, const npos_compute *compute) {
+    int64_t done = 0, total = 0;
+    for (int r = 0; r < evaluation->results; r++)
+        total += evaluation->result[r].sets;
     for (int r = 0; r < evaluation->results; r++) {
         npi_score_result *result = &evaluation->result[r];
         npi_scores id = {evaluation->id_spec, result->id_n, result->id_scores};
@@ -76,6 +80,7 @@ npos_status npi_evaluation_measure(npi_evaluation *evaluation) {
             npi_set_result *set = &result->set[i];
             npi_scores ood = {set->name, set->n, set->scores};
             NPI_TRY(npi_measure(evaluation->protocol, &id, &ood, evaluation->seed, &set->measures));
+            NPI_TRY(npi_compute_progress(compute, "measure", ++done, total, NULL));
         }
     }
     return NPOS_OK;

@@ -4,13 +4,14 @@
  *     npi_evaluation_begin(&evaluation, protocol, seed, spec, detectors, count, sets, set_count);
  *     npi_evaluation_add(&evaluation, detectors, NPI_ID_SET, &outputs, names, available);
  *     for each OOD set i: npi_evaluation_add(&evaluation, detectors, i, ...);
- *     npi_evaluation_measure(&evaluation);
+ *     npi_evaluation_measure(&evaluation, compute);
  *     npi_evaluation_scores_write(&evaluation, "RUN/scores"); */
 #ifndef NPI_JOBS_EVALUATION_H
 #define NPI_JOBS_EVALUATION_H
 
 #include "data/dataset.h"
 #include "jobs/ood_sets.h"
+#include "npos/npos.h"
 #include "ood/detector.h"
 #include "ood/results.h"
 
@@ -31,8 +32,9 @@ NPOS_MUST_CHECK npos_status npi_evaluation_add(npi_evaluation *evaluation,
                                                int64_t available);
 
 /* Measures every set under the evaluation's protocol and sets each threshold to the score that
- * accepts 95% of the ID images. */
-NPOS_MUST_CHECK npos_status npi_evaluation_measure(npi_evaluation *evaluation);
+ * accepts 95% of the ID images.  `compute` is told the progress (phase "measure"). */
+NPOS_MUST_CHECK npos_status npi_evaluation_measure(npi_evaluation *evaluation,
+                                                   const npos_compute *compute);
 
 /* Writes FOLDER/SCORE/NAME.npy (float64) of each OOD set and FOLDER/SCORE/id.npy. */
 NPOS_MUST_CHECK npos_status npi_evaluation_scores_write(const npi_evaluation *evaluation,

@@ -128,8 +128,10 @@ static inline struct archive *pack_open(const char *path, const char *what) {
         archive_write_set_format_zip(a);
     else
         archive_write_set_format_gnutar(a);
-    if (strcmp(what, "tar.gz") == 0)
+    if (strcmp(what, "tar.gz") == 0) {
         archive_write_add_filter_gzip(a);
+        archive_write_set_filter_option(a, "gzip", "compression-level", "1");
+    }
     if (strcmp(what, "tar.xz") == 0)
         archive_write_add_filter_xz(a);
     assert_int_equal(archive_write_open_filename(a, path), ARCHIVE_OK);

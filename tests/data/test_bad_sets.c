@@ -205,6 +205,23 @@ static void an_archive_that_is_a_bomb(void **state) {
     pack_close(a);
     free(zeros);
     OPEN_FAILS("bomb.tar.gz", NPOS_BAD_DATA, "bytes unpack to more than");
+    /* a member of text that says it has 4 TB, never to be unpacked: size and checksum of its header
+     * are written by hand */
+    a = pack_open(check_path(folder, "text.tar"), "tar");
+    pack_bytes(a, "cat/notes.txt", "x", 1);
+    pack_close(a);
+    char *tar;
+    size_t size;
+    CHECK_OK(npi_file_read(check_path(folder, "text.tar"), &tar, &size));
+    memcpy(tar + 124, "\x80\0\0\0\0\0\4\0\0\0\0\0", 12);
+    memset(tar + 148, ' ', 8);
+    unsigned sum = 0;
+    for (int i = 0; i < 512; i++)
+        sum += (unsigned char)tar[i];
+    snprintf(tar + 148, 8, "%06o", sum);
+    put_bytes(folder, "text.tar", tar, size);
+    npi_free(tar);
+    OPEN_FAILS("text.tar", NPOS_BAD_DATA, "bytes unpack to more than");
 }
 
 static void damaged_cifar(void **state) {

@@ -1,7 +1,7 @@
 /* Whole sets in memory: order, hash, threads, subsets, progress; real sets where they are. */
 #include "data/make_sets.h"
 
-#include <sys/stat.h>
+#include <unistd.h>
 
 static char *folder;
 
@@ -137,6 +137,16 @@ static void a_wrong_transform_is_refused(void **state) {
                 NPOS_INVALID_ARGUMENT, "size 0");
 }
 
+static void a_set_beyond_all_memory_is_refused(void **state) {
+    (void)state;
+    if ((double)sysconf(_SC_PHYS_PAGES) * (double)sysconf(_SC_PAGESIZE) > 1e12)
+        skip();
+    npi_images images;
+    npi_transform transform = {65000, 3, NPI_BILINEAR}; /* 90 images of 12.7 GB */
+    CHECK_FAILS(npi_images_load(check_path(folder, "s"), &transform, 0, 0, 1, NULL, NULL, &images),
+                NPOS_OUT_OF_MEMORY, "90 images need 1140.8 GB");
+}
+
 /* Published sets in the folder that NPOS_TEST_DATA names: tar archives of JPEG files. */
 static const struct {
     const char *file, *split;
@@ -193,6 +203,7 @@ int main(void) {
         CASE(a_subset_depends_on_the_seed_alone),
         CASE(progress_ends_at_the_total_and_can_stop),
         CASE(a_wrong_transform_is_refused),
+        CASE(a_set_beyond_all_memory_is_refused),
         cmocka_unit_test(real_sets_load_whole),
         cmocka_unit_test(fashion_mnist_of_the_distribution),
     };

@@ -162,11 +162,71 @@ static void eval_draws_subsets(void **state) {
     CHECK_OK(npi_recipe_set(&fake.recipe, "test="));
 }
 
+/* Without --id and `test`, the #test split of the training data serves, with the same classes. */
+static void eval_finds_the_test_split(void **state) {
+    (void)state;
+    char below[800], *setting;
+    const char *splits[] = {"train", "test"};
+    for (int split = 0; split < 2; split++) {
+        for (int i = 0; i < 12; i++) { /* classes 0, 1 and 2; the model has the first two */
+            char name[64];
+            snprintf(name, sizeof name, "data/%s/%d", splits[split], i % 3);
+            CHECK_OK(npi_make_folders(in_folder("%s", name)));
+            snprintf(name, sizeof name, "data/%s/%d/%d.png", splits[split], i % 3, i);
+            write_png(name, i % 3, 800 + (uint32_t)i);
+        }
+    }
+    snprintf(below, sizeof below, "below=%s", in_folder("below.npy"));
+    const char *ood[] = {below};
+    const char *data[] = {"data=%s#train#class=0,1", "data=%s#class=0,1"};
+    for (int i = 0; i < 2; i++) {
+        CHECK_OK(npi_format(&setting, data[i], in_folder("data")));
+        CHECK_OK(npi_recipe_set(&fake.recipe, setting));
+        npi_free(setting);
+        npos_eval_options options;
+        eval_options(&options, ood, 1);
+        options.id = NULL;
+        CHECK_OK(npos_eval(&options));
+        npi_evaluation found = {0};
+        CHECK_OK(npi_evaluation_read_run(folder, &found));
+        assert_int_equal(found.result->id_n, 8);
+        assert_non_null(strstr(found.id_spec, "/data#test#class=0,1"));
+        assert_true(found.result->accuracy.knn == 1);
+        npi_evaluation_clear(&found);
+    }
+    CHECK_OK(npi_recipe_set(&fake.recipe, "data="));
+}
+
 static int stop_at_once(void *context, const char *phase, int64_t done, int64_t total,
                         const char *text) {
     (void)phase, (void)done, (void)total, (void)text;
     ++*(int *)context;
     return 1;
+}
+
+static int count_measures(void *context, const char *phase, int64_t done, int64_t total,
+                          const char *text) {
+    (void)text;
+    if (strcmp(phase, "measure") == 0) {
+        assert_int_equal(total, 2); /* two scores of one set */
+        assert_int_equal(done, ++*(int *)context);
+    }
+    return 0;
+}
+
+static void eval_tells_its_progress(void **state) {
+    (void)state;
+    char below[800];
+    int measured = 0;
+    snprintf(below, sizeof below, "below=%s", in_folder("below.npy"));
+    const char *ood[] = {below};
+    npos_eval_options options;
+    eval_options(&options, ood, 1);
+    options.scores = "head,msp";
+    options.compute.progress = count_measures;
+    options.compute.progress_context = &measured;
+    CHECK_OK(npos_eval(&options));
+    assert_int_equal(measured, 2);
 }
 
 static void eval_refuses_bad_input(void **state) {
@@ -191,6 +251,11 @@ static void eval_refuses_bad_input(void **state) {
     assert_non_null(strstr(npos_error_hint(), "'head'"));
     eval_options(&options, ood, 2);
     CHECK_FAILS(npos_eval(&options), NPOS_NOT_FOUND, "gone.npy");
+    CHECK_OK(npi_make_folders(in_folder("nothing/cat")));
+    snprintf(gone, sizeof gone, "nothing=%s", in_folder("nothing"));
+    CHECK_FAILS(npos_eval(&options), NPOS_BAD_DATA, "no images");
+    CHECK_OK(npi_file_write(in_folder("nothing/cat/a.png"), "\x89PNG\r\n\x1a\ncut", 11));
+    CHECK_FAILS(npos_eval(&options), NPOS_BAD_DATA, "cat/a.png");
     eval_options(&options, twice, 2);
     CHECK_FAILS(npos_eval(&options), NPOS_INVALID_ARGUMENT, "'below' is used twice");
     eval_options(&options, ood, 0);
@@ -582,6 +647,8 @@ int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(eval_shares_one_pass),
         cmocka_unit_test(eval_draws_subsets),
+        cmocka_unit_test(eval_finds_the_test_split),
+        cmocka_unit_test(eval_tells_its_progress),
         cmocka_unit_test(eval_refuses_bad_input),
         cmocka_unit_test(score_gives_a_line_an_image),
         cmocka_unit_test(score_streams),

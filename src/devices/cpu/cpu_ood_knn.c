@@ -18,7 +18,9 @@
 
 enum {
     QUERIES = 72 * 14, /* queries at a time */
-    BLOCK = 512,       /* bank rows at a time */
+    STRIP = 512,       /* bank rows between two looks at the lists */
+    PACKED = 8 << 20, /* bytes of packed bank rows at a time: few barriers, yet in the last cache */
+    GROUP = 4,        /* panels of queries that share a panel of the bank in the second cache */
     SLACK = 16,
 };
 
@@ -37,14 +39,16 @@ typedef struct search {
     const float *queries;
     int64_t m;
     const float *bank;
-    int dim, depth; /* depth: dim, made even for bfloat16 */
-    int k, room;    /* candidates that a list holds */
+    int dim, depth; /* depth: dim, padded for bfloat16 */
+    int mr, nr;
+    int k, room; /* candidates that a list holds */
+    int block;   /* bank rows packed at a time, a multiple of STRIP */
     bool bf16;
     double largest, largest_error; /* |b| and |b - bf16(b)| over the rows seen so far */
     void *a, *b;                   /* packed queries and block */
-    float *square;                 /* [BLOCK] |b|^2 */
-    double *norm, *error_norm;     /* [BLOCK] */
-    float *product;                /* [threads][mr][BLOCK] */
+    float *square;                 /* [block] |b|^2 */
+    double *norm, *error_norm;     /* [block] */
+    float *product;                /* [threads][GROUP][mr][STRIP] */
     float *spare;                  /* [threads][spare_size]: npi_kth_largest's room */
     size_t spare_size;
     uint16_t *rounded;   /* [threads][nr][depth]: a panel before packing */
@@ -69,25 +73,31 @@ static double error_bound(const search *s, const list *l) {
  * (from the first row of the matrix) is then at least |row i - its rounding|, otherwise 0. */
 static void pack(const search *s, int width, int panel, int rows, const float *from, void *to,
                  uint16_t *rounded, double *error, size_t error_stride) {
+    const npi_math_bf16 *bf16 = &s->math->bf16;
     size_t size = (size_t)width * (size_t)s->depth;
     int first = panel * width, there = rows - first < width ? rows - first : width;
-    for (int i = 0; i < there; i++) {
-        const float *row = from + ((ptrdiff_t)first + i) * s->dim;
-        double sum = !s->bf16 ? 0.0
-                              : s->math->round_bf16((size_t)s->dim, row,
-                                                    rounded + (size_t)i * (size_t)s->depth);
-        error[(size_t)(first + i) * error_stride] = sqrt(sum) * 1.0001 + (s->bf16 ? 1e-18 : 0.0);
-    }
-    if (s->bf16)
-        npi_pack_panel(width, 0, there, s->depth / 2, (const float *)(const void *)rounded,
-                       s->depth / 2, 1, (float *)to + size / 2 * (size_t)panel);
-    else
+    if (!s->bf16) {
+        for (int i = 0; i < there; i++)
+            error[(size_t)(first + i) * error_stride] = 0.0;
         npi_pack_panel(width, panel, rows, s->dim, from, s->dim, 1,
                        (float *)to + size * (size_t)panel);
+        return;
+    }
+    for (int i = 0; i < there; i++) {
+        double sum = bf16->round((size_t)s->dim, from + ((ptrdiff_t)first + i) * s->dim,
+                                 rounded + (size_t)i * (size_t)s->depth);
+        error[(size_t)(first + i) * error_stride] = sqrt(sum) * 1.0001 + 1e-18;
+    }
+    uint16_t *out = (uint16_t *)to + size * (size_t)panel;
+    if (bf16->plain_rows && to == s->a)
+        memcpy(out, rounded, size * sizeof *out);
+    else
+        npi_pack_panel(width, 0, there, s->depth / 2, (const float *)(const void *)rounded,
+                       s->depth / 2, 1, (float *)(void *)out);
 }
 
 static void start_queries(search *s) {
-    int panels = (s->n + s->math->mr - 1) / s->math->mr;
+    int panels = (s->n + s->mr - 1) / s->mr;
 #pragma omp parallel num_threads(s->threads)
     {
         uint16_t *rounded = s->rounded + (size_t)omp_get_thread_num() * s->rounded_size;
@@ -99,7 +109,7 @@ static void start_queries(search *s) {
         }
 #pragma omp for schedule(static)
         for (int i = 0; i < panels; i++)
-            pack(s, s->math->mr, i, s->n, s->queries, s->a, rounded, &s->lists[0].error_norm,
+            pack(s, s->mr, i, s->n, s->queries, s->a, rounded, &s->lists[0].error_norm,
                  sizeof(list) / sizeof(double));
     }
 }
@@ -123,68 +133,90 @@ static int shrink(const search *s, int i, float *spare) {
     return l->count = kept;
 }
 
-static void one_block(search *s, int64_t first) {
-    int rows = s->m - first < BLOCK ? (int)(s->m - first) : BLOCK;
+/* Products of one panel of queries with a strip of the packed block, and what follows from them. */
+static void take_strip(search *s, int panel, int64_t first, int start, int rows,
+                       const float *product, float *spare) {
+    int mr = s->mr;
+    for (int r = 0; r < mr && panel * mr + r < s->n; r++) {
+        int q = panel * mr + r;
+        list *l = &s->lists[q];
+        if (l->lost)
+            continue;
+        double e = error_bound(s, l);
+        if (!(e < 1e30)) {
+            l->lost = true;
+            continue;
+        }
+        float limit = nextafterf((float)((double)l->kth - 2.0 * e), -INFINITY);
+        size_t at = (size_t)q * (size_t)(s->room + SLACK);
+        l->count = s->math->push(rows, product + r * STRIP, s->square + start, limit,
+                                 (int32_t)(first + start), s->value + at, s->index + at, l->count);
+        if (l->count + STRIP > s->room)
+            l->lost = shrink(s, q, spare) + STRIP > s->room;
+    }
+}
+
+static void multiply(const search *s, const void *a, int a_panel, const void *b, int b_panel,
+                     float *to) {
     const npi_math *math = s->math;
-    int b_panels = (rows + math->nr - 1) / math->nr, a_panels = (s->n + math->mr - 1) / math->mr;
+    size_t a_at = (size_t)a_panel * (size_t)s->mr * (size_t)s->depth,
+           b_at = (size_t)b_panel * (size_t)s->nr * (size_t)s->depth;
+    if (s->bf16)
+        math->bf16.tile(s->depth, (const uint16_t *)a + a_at, (const uint16_t *)b + b_at, to, STRIP,
+                        false);
+    else
+        math->tile(s->depth, (const float *)a + a_at, (const float *)b + b_at, to, STRIP, false);
+}
+
+static void one_block(search *s, int64_t first) {
+    int rows = s->m - first < s->block ? (int)(s->m - first) : s->block;
+    const npi_math *math = s->math;
+    int nr = s->nr, b_panels = (rows + nr - 1) / nr, a_panels = (s->n + s->mr - 1) / s->mr;
+    int group = a_panels / (2 * s->threads);
+    group = group < 1 ? 1 : group > GROUP ? GROUP : group;
     const float *bank = s->bank + first * s->dim;
-    size_t element = s->bf16 ? 2 : 4;
 #pragma omp parallel num_threads(s->threads)
     {
         size_t thread = (size_t)omp_get_thread_num();
         uint16_t *rounded = s->rounded + thread * s->rounded_size;
-        float *product = s->product + thread * NPI_PANEL_ROWS * BLOCK;
+        float *product = s->product + thread * GROUP * NPI_PANEL_ROWS * STRIP;
         float *spare = s->spare + thread * s->spare_size;
 #pragma omp for schedule(dynamic)
         for (int j = 0; j < b_panels; j++) {
-            for (int r = j * math->nr; r < rows && r < (j + 1) * math->nr; r++) {
+            for (int r = j * nr; r < rows && r < (j + 1) * nr; r++) {
                 const float *b = bank + (ptrdiff_t)r * s->dim;
                 double square = math->dot((size_t)s->dim, b, b);
                 s->square[r] = (float)square;
                 s->norm[r] = sqrt(square) * (1.0 + 1e-9);
             }
-            pack(s, math->nr, j, rows, bank, s->b, rounded, s->error_norm, 1);
+            pack(s, nr, j, rows, bank, s->b, rounded, s->error_norm, 1);
         }
 #pragma omp single
         for (int r = 0; r < rows; r++) {
-            /* written so that a NaN stays */
+            /* written so that a NaN becomes infinity */
             if (!(s->norm[r] <= s->largest))
                 s->largest = s->norm[r] >= 0.0 ? s->norm[r] : INFINITY;
             if (s->error_norm[r] > s->largest_error)
                 s->largest_error = s->error_norm[r];
         }
+        if (s->bf16 && math->bf16.enter)
+            math->bf16.enter();
 #pragma omp for schedule(dynamic)
-        for (int i = 0; i < a_panels; i++) {
-            size_t a_size = (size_t)math->mr * (size_t)s->depth * element,
-                   b_size = (size_t)math->nr * (size_t)s->depth * element;
-            const char *a = (const char *)s->a + a_size * (size_t)i, *b = s->b;
-            for (int j = 0; j < b_panels; j++) {
-                float *to = product + j * math->nr;
-                const void *panel = b + b_size * (size_t)j;
-                if (s->bf16)
-                    math->tile_bf16(s->depth, (const uint16_t *)(const void *)a, panel, to, BLOCK,
-                                    false);
-                else
-                    math->tile(s->dim, (const float *)(const void *)a, panel, to, BLOCK, false);
-            }
-            for (int r = 0; r < math->mr && i * math->mr + r < s->n; r++) {
-                int q = i * math->mr + r;
-                list *l = &s->lists[q];
-                if (l->lost)
-                    continue;
-                double e = error_bound(s, l);
-                if (!(e < 1e30)) {
-                    l->lost = true;
-                    continue;
-                }
-                float limit = nextafterf((float)((double)l->kth - 2.0 * e), -INFINITY);
-                size_t at = (size_t)q * (size_t)(s->room + SLACK);
-                l->count = math->push(rows, product + r * BLOCK, s->square, limit, (int32_t)first,
-                                      s->value + at, s->index + at, l->count);
-                if (l->count + BLOCK > s->room)
-                    l->lost = shrink(s, q, spare) + BLOCK > s->room;
+        for (int task = 0; task < (a_panels + group - 1) / group; task++) {
+            int begin = task * group, panels = a_panels - begin < group ? a_panels - begin : group;
+            for (int start = 0; start < rows; start += STRIP) {
+                int there = rows - start < STRIP ? rows - start : STRIP;
+                for (int column = 0; column < there; column += nr)
+                    for (int i = 0; i < panels; i++)
+                        multiply(s, s->a, begin + i, s->b, (start + column) / nr,
+                                 product + i * NPI_PANEL_ROWS * STRIP + column);
+                for (int i = 0; i < panels; i++)
+                    take_strip(s, begin + i, first, start, there,
+                               product + i * NPI_PANEL_ROWS * STRIP, spare);
             }
         }
+        if (s->bf16 && math->bf16.leave)
+            math->bf16.leave();
     }
 }
 
@@ -320,11 +352,11 @@ static size_t plan(search *s, int queries, char *at) {
         void *slot;
         size_t bytes;
     } piece[] = {{&s->a, padded * element},
-                 {&s->b, (BLOCK + NPI_PANEL_COLUMNS) * depth * element},
-                 {&s->square, (BLOCK + SLACK) * sizeof(float)},
-                 {&s->norm, BLOCK * sizeof(double)},
-                 {&s->error_norm, BLOCK * sizeof(double)},
-                 {&s->product, threads * NPI_PANEL_ROWS * BLOCK * sizeof(float)},
+                 {&s->b, ((size_t)s->block + NPI_PANEL_COLUMNS) * depth * element},
+                 {&s->square, ((size_t)s->block + SLACK) * sizeof(float)},
+                 {&s->norm, (size_t)s->block * sizeof(double)},
+                 {&s->error_norm, (size_t)s->block * sizeof(double)},
+                 {&s->product, threads * GROUP * NPI_PANEL_ROWS * STRIP * sizeof(float)},
                  {&s->rounded, threads * s->rounded_size * sizeof(uint16_t)},
                  {&s->spare, threads * s->spare_size * sizeof(float)},
                  {&s->lists, q * sizeof(list)},
@@ -340,10 +372,11 @@ static size_t plan(search *s, int queries, char *at) {
     return used;
 }
 
-static npos_status find(npi_device *dev, int n, const float *queries, int64_t m, const float *bank,
-                        int dim, int k, int64_t *index, float *distance, bool all) {
+npos_status npi_cpu_find(npi_device *dev, const npi_math *math, int n, const float *queries,
+                         int64_t m, const float *bank, int dim, int k, int64_t *index,
+                         float *distance, bool all) {
     const npi_cpu *cpu = npi_cpu_of(dev);
-    if (n < 0 || dim < 1 || m < 1 || m > INT32_MAX - BLOCK)
+    if (n < 0 || dim < 1 || m < 1 || m > INT32_MAX - PACKED)
         return npi_fail(NPOS_INVALID_ARGUMENT,
                         "neighbours: %d queries, %lld rows of %d, expected at least one row and "
                         "fewer than 2^31",
@@ -351,16 +384,17 @@ static npos_status find(npi_device *dev, int n, const float *queries, int64_t m,
     if (k < 1 || k > m)
         return npi_fail(NPOS_INVALID_ARGUMENT, "neighbours: k is %d, the bank holds %lld rows", k,
                         (long long)m);
-    search s = {.math = npi_math_of(cpu->isa),
-                .threads = cpu->threads,
-                .m = m,
-                .bank = bank,
-                .dim = dim,
-                .k = k};
-    s.bf16 = s.math->tile_bf16 != NULL;
-    s.depth = s.bf16 ? (dim + 1) / 2 * 2 : dim;
+    search s = {.math = math, .threads = cpu->threads, .m = m, .bank = bank, .dim = dim, .k = k};
+    s.bf16 = math->bf16.tile != NULL;
+    s.depth = s.bf16 ? (dim + math->bf16.depth - 1) / math->bf16.depth * math->bf16.depth : dim;
+    s.mr = s.bf16 ? math->bf16.mr : math->mr;
+    s.nr = s.bf16 ? math->bf16.nr : math->nr;
     s.rounded_size = s.bf16 ? (size_t)NPI_PANEL_COLUMNS * (size_t)s.depth : 0;
-    s.room = (k < 1024 ? 2 * k : k + k / 2) + 2 * BLOCK;
+    s.room = (k < 1024 ? 2 * k : k + k / 2) + 2 * STRIP;
+    s.block = PACKED / (4 * s.depth) / STRIP * STRIP;
+    s.block = s.block < STRIP ? STRIP : s.block;
+    while (s.block > STRIP && s.block - STRIP >= m)
+        s.block -= STRIP;
     s.spare_size = npi_cpu_room((size_t)(s.room + SLACK), 4) / 4;
     int chunk = n < QUERIES ? n : QUERIES;
     size_t planned = plan(&s, chunk, NULL),
@@ -374,7 +408,7 @@ static npos_status find(npi_device *dev, int n, const float *queries, int64_t m,
         s.queries = queries + (ptrdiff_t)first * dim;
         s.largest = s.largest_error = 0.0;
         start_queries(&s);
-        for (int64_t row = 0; row < m; row += BLOCK)
+        for (int64_t row = 0; row < m; row += s.block)
             one_block(&s, row);
 #pragma omp parallel num_threads(s.threads)
         {
@@ -403,10 +437,12 @@ static npos_status find(npi_device *dev, int n, const float *queries, int64_t m,
 
 npos_status npi_cpu_kth_neighbour(npi_device *dev, int n, const float *queries, int64_t m,
                                   const float *bank, int dim, int k, float *distance) {
-    return find(dev, n, queries, m, bank, dim, k, NULL, distance, false);
+    return npi_cpu_find(dev, npi_math_of(npi_cpu_of(dev)->isa), n, queries, m, bank, dim, k, NULL,
+                        distance, false);
 }
 
 npos_status npi_cpu_neighbours(npi_device *dev, int n, const float *queries, int64_t m,
                                const float *bank, int dim, int k, int64_t *index, float *distance) {
-    return find(dev, n, queries, m, bank, dim, k, index, distance, true);
+    return npi_cpu_find(dev, npi_math_of(npi_cpu_of(dev)->isa), n, queries, m, bank, dim, k, index,
+                        distance, true);
 }
