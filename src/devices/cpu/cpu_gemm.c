@@ -7,7 +7,9 @@
 
 const npi_math *npi_math_of(npi_isa isa) {
 #if defined(__x86_64__)
-    if (isa >= NPI_ISA_AVX512BF16)
+    if (isa == NPI_ISA_AMX)
+        return &npi_math_amx;
+    if (isa == NPI_ISA_AVX512BF16)
         return &npi_math_avx512bf16;
     if (isa == NPI_ISA_AVX512)
         return &npi_math_avx512;
@@ -118,7 +120,7 @@ npos_status npi_cpu_gemm(npi_device *dev, const npi_gemm *g) {
         bool add = g->add || start > 0, last = start + DEPTH >= g->k;
         for (int row0 = 0; row0 < g->m; row0 += ROWS) {
             int rows = g->m - row0 < ROWS ? g->m - row0 : ROWS, a_panels = panels(rows, math->mr);
-#pragma omp for schedule(static)
+#pragma omp for schedule(static) nowait
             for (int i = 0; i < a_panels; i++)
                 npi_pack_panel(math->mr, i, rows, depth, g->a + row0 * g->a_row + start * g->a_col,
                                g->a_row, g->a_col,
@@ -133,7 +135,7 @@ npos_status npi_cpu_gemm(npi_device *dev, const npi_gemm *g) {
                                    packed_b + (size_t)j * (size_t)math->nr * (size_t)depth);
                 /* few rows: threads share the columns; the bits are the same */
                 int strips = a_panels >= 2 * threads ? 1 : b_panels < threads ? b_panels : threads;
-#pragma omp for schedule(static)
+#pragma omp for schedule(dynamic)
                 for (int task = 0; task < a_panels * strips; task++) {
                     int i = task / strips, strip = task % strips;
                     for (int j = b_panels * strip / strips; j < b_panels * (strip + 1) / strips;

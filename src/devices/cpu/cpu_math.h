@@ -9,7 +9,7 @@
  *   columns panel b[p * nr + j]   j < nr columns of the right operand
  *
  * Rows and columns that pad a panel are zero.  The bfloat16 panels hold pairs of the depth side by
- * side: a[((p / 2) * mr + i) * 2 + p % 2]; an odd depth is padded by zero. */
+ * side: a[((p / 2) * mr + i) * 2 + p % 2], but where npi_math_bf16 says otherwise. */
 #ifndef NPI_DEVICES_CPU_MATH_H
 #define NPI_DEVICES_CPU_MATH_H
 
@@ -18,22 +18,29 @@
 #include "devices/cpu/cpu.h"
 
 enum {
-    NPI_PANEL_ROWS = 14,   /* no kernel has more rows in a panel */
+    NPI_PANEL_ROWS = 32,   /* no kernel has more rows in a panel */
     NPI_PANEL_COLUMNS = 32 /* every kernel has a divisor of this many columns in a panel */
 };
+
+/* Products of bfloat16 panels, where the processor has them (tile not NULL). */
+typedef struct npi_math_bf16 {
+    int mr, nr;      /* rows and columns of a tile */
+    int depth;       /* the depth is padded by zeros to a multiple of this */
+    bool plain_rows; /* a rows panel is a[i * depth + p], not pairs */
+    void (*tile)(int depth, const uint16_t *a, const uint16_t *b, float *c, ptrdiff_t ldc,
+                 bool add);
+    /* to[i] = from[i] rounded (nearest, ties to even); returns the sum of the squared differences,
+     * within 1e-5 of itself. */
+    double (*round)(size_t n, const float *from, uint16_t *to);
+    void (*enter)(void), (*leave)(void); /* around a thread's tiles; may be NULL */
+} npi_math_bf16;
 
 typedef struct npi_math {
     int mr, nr;
     /* c[i * ldc + j] = (add ? c : 0) + sum over p < depth of a[p][i] b[p][j]; a whole mr x nr tile
      * is written. */
     void (*tile)(int depth, const float *a, const float *b, float *c, ptrdiff_t ldc, bool add);
-    /* The same with bfloat16 panels of mr rows and nr columns, depth even; NULL where the
-     * processor has no such product. */
-    void (*tile_bf16)(int depth, const uint16_t *a, const uint16_t *b, float *c, ptrdiff_t ldc,
-                      bool add);
-    /* to[i] = from[i] rounded to bfloat16 (nearest, ties to even); returns the sum of the squared
-     * differences, within 1e-5 of itself.  NULL where tile_bf16 is. */
-    double (*round_bf16)(size_t n, const float *from, uint16_t *to);
+    npi_math_bf16 bf16;
 
     /* Number of x[i] > limit. */
     int (*count_above)(int n, const float *x, float limit);
@@ -62,7 +69,7 @@ const npi_math *npi_math_of(npi_isa isa);
 
 extern const npi_math npi_math_generic;
 #if defined(__x86_64__)
-extern const npi_math npi_math_avx2, npi_math_avx512, npi_math_avx512bf16;
+extern const npi_math npi_math_avx2, npi_math_avx512, npi_math_avx512bf16, npi_math_amx;
 #endif
 
 /* to = panel number `panel` (`width` rows) of a matrix of `rows` rows: element (i, p) is

@@ -1,19 +1,6 @@
 #if defined(__x86_64__)
 #include "devices/cpu/cpu_math_avx512.h"
-
-static double round_bf16(size_t n, const float *from, uint16_t *to) {
-    __m512 sum = _mm512_setzero_ps();
-    for (size_t i = 0; i < n; i += 16) {
-        __mmask16 there = first_lanes(n - i < 16 ? (int)(n - i) : 16);
-        __m512 x = _mm512_maskz_loadu_ps(there, from + i);
-        __m256i r = (__m256i)_mm512_cvtneps_pbh(x);
-        _mm256_mask_storeu_epi16(to + i, there, r);
-        __m512 back = _mm512_castsi512_ps(_mm512_slli_epi32(_mm512_cvtepu16_epi32(r), 16));
-        __m512 d = _mm512_sub_ps(x, back);
-        sum = _mm512_fmadd_ps(d, d, sum);
-    }
-    return (double)_mm512_reduce_add_ps(sum);
-}
+#include "devices/cpu/cpu_math_bf16.h"
 
 static inline __m512bh pairs(const void *at) {
     return (__m512bh)_mm512_load_si512(at);
@@ -53,8 +40,7 @@ const npi_math npi_math_avx512bf16 = {
     .mr = MR,
     .nr = NR,
     .tile = tile,
-    .tile_bf16 = tile_bf16,
-    .round_bf16 = round_bf16,
+    .bf16 = {.mr = MR, .nr = NR, .depth = 2, .tile = tile_bf16, .round = round_bf16},
     .count_above = count_above,
     .gather_between = gather_between,
     .push = push,

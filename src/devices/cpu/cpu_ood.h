@@ -4,7 +4,11 @@
 
 #include "devices/cpu/cpu_math.h"
 
-/* cpu_ood_knn.c */
+/* cpu_ood_knn.c; find: both entries with given kernels (index or distance may be NULL; all: k of
+ * each a query, else the k-th distance) */
+npos_status npi_cpu_find(npi_device *dev, const npi_math *math, int n, const float *queries,
+                         int64_t m, const float *bank, int dim, int k, int64_t *index,
+                         float *distance, bool all);
 npos_status npi_cpu_kth_neighbour(npi_device *dev, int n, const float *queries, int64_t m,
                                   const float *bank, int dim, int k, float *distance);
 npos_status npi_cpu_neighbours(npi_device *dev, int n, const float *queries, int64_t m,

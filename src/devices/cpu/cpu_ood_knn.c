@@ -18,16 +18,26 @@
 
 enum {
     QUERIES = 72 * 14, /* queries at a time */
-    BLOCK = 512,       /* bank rows at a time */
+    STRIP = 512,       /* bank rows between two looks at the lists */
+    PACKED = 8 << 20, /* bytes of packed bank rows at a time: few barriers, yet in the last cache */
+    GROUP = 4,        /* panels of queries that share a panel of the bank in the second cache */
     SLACK = 16,
+    BUCKET = 64,    /* bank rows that are re-scored together */
+    HELD = 4 << 20, /* candidates of all queries at a time, at most */
 };
 
 typedef struct list { /* candidates of one query */
     int count;
+    int rank;  /* of the answer among the rows that are scored */
     bool lost; /* more candidates than room: this query is answered by plain search */
     float kth; /* k-th largest value among the first `count` at the last shrink; -inf before */
+    npi_kth_guess guess;
     double norm, error_norm; /* |q|, |q - bf16(q)| */
 } list;
+
+typedef struct pair {
+    int32_t query, place; /* place in the query's list */
+} pair;
 
 typedef struct search {
     const npi_math *math;
@@ -36,16 +46,23 @@ typedef struct search {
     const float *queries;
     int64_t m;
     const float *bank;
-    int dim, depth; /* depth: dim, made even for bfloat16 */
-    int k, room;    /* candidates that a list holds */
+    int dim, depth; /* depth: dim, padded for bfloat16 */
+    int mr, nr;
+    int k, room; /* candidates that a list holds */
+    int block;   /* bank rows packed at a time, a multiple of STRIP */
     bool bf16;
     double largest, largest_error; /* |b| and |b - bf16(b)| over the rows seen so far */
     void *a, *b;                   /* packed queries and block */
-    float *square;                 /* [BLOCK] |b|^2 */
-    double *norm, *error_norm;     /* [BLOCK] */
-    float *product;                /* [threads][mr][BLOCK] */
-    uint16_t *rounded;             /* [threads][nr][depth]: a panel before packing */
-    size_t rounded_size;           /* of one thread; the pad of an odd dim stays zero */
+    float *square;                 /* [block] |b|^2 */
+    double *norm, *error_norm;     /* [block] */
+    float *product;                /* [threads][GROUP][mr][STRIP] */
+    float *spare;                  /* [threads][spare_size]: npi_kth_largest's room */
+    size_t spare_size;
+    uint16_t *rounded;   /* [threads][nr][depth]: a panel before packing */
+    size_t rounded_size; /* of one thread; the pad of an odd dim stays zero */
+    pair *pair;          /* of all lists, by bank row */
+    int32_t *bucket;     /* [buckets + 1]: where the pairs of BUCKET rows begin */
+    int buckets;
     list *lists;
     float *value;
     int32_t *index;
@@ -66,25 +83,31 @@ static double error_bound(const search *s, const list *l) {
  * (from the first row of the matrix) is then at least |row i - its rounding|, otherwise 0. */
 static void pack(const search *s, int width, int panel, int rows, const float *from, void *to,
                  uint16_t *rounded, double *error, size_t error_stride) {
+    const npi_math_bf16 *bf16 = &s->math->bf16;
     size_t size = (size_t)width * (size_t)s->depth;
     int first = panel * width, there = rows - first < width ? rows - first : width;
-    for (int i = 0; i < there; i++) {
-        const float *row = from + ((ptrdiff_t)first + i) * s->dim;
-        double sum = !s->bf16 ? 0.0
-                              : s->math->round_bf16((size_t)s->dim, row,
-                                                    rounded + (size_t)i * (size_t)s->depth);
-        error[(size_t)(first + i) * error_stride] = sqrt(sum) * 1.0001 + (s->bf16 ? 1e-18 : 0.0);
-    }
-    if (s->bf16)
-        npi_pack_panel(width, 0, there, s->depth / 2, (const float *)(const void *)rounded,
-                       s->depth / 2, 1, (float *)to + size / 2 * (size_t)panel);
-    else
+    if (!s->bf16) {
+        for (int i = 0; i < there; i++)
+            error[(size_t)(first + i) * error_stride] = 0.0;
         npi_pack_panel(width, panel, rows, s->dim, from, s->dim, 1,
                        (float *)to + size * (size_t)panel);
+        return;
+    }
+    for (int i = 0; i < there; i++) {
+        double sum = bf16->round((size_t)s->dim, from + ((ptrdiff_t)first + i) * s->dim,
+                                 rounded + (size_t)i * (size_t)s->depth);
+        error[(size_t)(first + i) * error_stride] = sqrt(sum) * 1.0001 + 1e-18;
+    }
+    uint16_t *out = (uint16_t *)to + size * (size_t)panel;
+    if (bf16->plain_rows && to == s->a)
+        memcpy(out, rounded, size * sizeof *out);
+    else
+        npi_pack_panel(width, 0, there, s->depth / 2, (const float *)(const void *)rounded,
+                       s->depth / 2, 1, (float *)(void *)out);
 }
 
 static void start_queries(search *s) {
-    int panels = (s->n + s->math->mr - 1) / s->math->mr;
+    int panels = (s->n + s->mr - 1) / s->mr;
 #pragma omp parallel num_threads(s->threads)
     {
         uint16_t *rounded = s->rounded + (size_t)omp_get_thread_num() * s->rounded_size;
@@ -96,91 +119,114 @@ static void start_queries(search *s) {
         }
 #pragma omp for schedule(static)
         for (int i = 0; i < panels; i++)
-            pack(s, s->math->mr, i, s->n, s->queries, s->a, rounded, &s->lists[0].error_norm,
+            pack(s, s->mr, i, s->n, s->queries, s->a, rounded, &s->lists[0].error_norm,
                  sizeof(list) / sizeof(double));
     }
 }
 
 /* Drops what cannot be among the k nearest; the number kept. */
-static int shrink(search *s, int i) {
+static int shrink(const search *s, int i, float *spare) {
     list *l = &s->lists[i];
     float *value = s->value + (size_t)i * (size_t)(s->room + SLACK);
     int32_t *index = s->index + (size_t)i * (size_t)(s->room + SLACK);
     if (l->count < s->k)
         return l->count;
-    l->kth = npi_quickselect(value, index, l->count, s->k);
-    float limit = (float)((double)l->kth - 2.0 * error_bound(s, l));
-    limit = nextafterf(limit, -INFINITY);
+    l->kth = npi_kth_largest(s->math, l->count, value, s->k, &l->guess, spare);
+    float limit = nextafterf((float)((double)l->kth - 2.0 * error_bound(s, l)), -INFINITY);
     int kept = 0;
-    for (int j = 0; j < l->count; j++)
-        if (value[j] >= limit) {
-            value[kept] = value[j];
-            index[kept++] = index[j];
-        }
+    for (int j = 0; j < l->count; j++) {
+        float v = value[j];
+        value[kept] = v;
+        index[kept] = index[j];
+        kept += v >= limit;
+    }
     return l->count = kept;
 }
 
-static void one_block(search *s, int64_t first) {
-    int rows = s->m - first < BLOCK ? (int)(s->m - first) : BLOCK;
+/* Products of one panel of queries with a strip of the packed block, and what follows from them. */
+static void take_strip(search *s, int panel, int64_t first, int start, int rows,
+                       const float *product, float *spare) {
+    int mr = s->mr;
+    for (int r = 0; r < mr && panel * mr + r < s->n; r++) {
+        int q = panel * mr + r;
+        list *l = &s->lists[q];
+        if (l->lost)
+            continue;
+        double e = error_bound(s, l);
+        if (!(e < 1e30)) {
+            l->lost = true;
+            continue;
+        }
+        float limit = nextafterf((float)((double)l->kth - 2.0 * e), -INFINITY);
+        size_t at = (size_t)q * (size_t)(s->room + SLACK);
+        l->count = s->math->push(rows, product + r * STRIP, s->square + start, limit,
+                                 (int32_t)(first + start), s->value + at, s->index + at, l->count);
+        if (l->count + STRIP > s->room)
+            l->lost = shrink(s, q, spare) + STRIP > s->room;
+    }
+}
+
+static void multiply(const search *s, const void *a, int a_panel, const void *b, int b_panel,
+                     float *to) {
     const npi_math *math = s->math;
-    int b_panels = (rows + math->nr - 1) / math->nr, a_panels = (s->n + math->mr - 1) / math->mr;
+    size_t a_at = (size_t)a_panel * (size_t)s->mr * (size_t)s->depth,
+           b_at = (size_t)b_panel * (size_t)s->nr * (size_t)s->depth;
+    if (s->bf16)
+        math->bf16.tile(s->depth, (const uint16_t *)a + a_at, (const uint16_t *)b + b_at, to, STRIP,
+                        false);
+    else
+        math->tile(s->depth, (const float *)a + a_at, (const float *)b + b_at, to, STRIP, false);
+}
+
+static void one_block(search *s, int64_t first) {
+    int rows = s->m - first < s->block ? (int)(s->m - first) : s->block;
+    const npi_math *math = s->math;
+    int nr = s->nr, b_panels = (rows + nr - 1) / nr, a_panels = (s->n + s->mr - 1) / s->mr;
+    int group = a_panels / (2 * s->threads);
+    group = group < 1 ? 1 : group > GROUP ? GROUP : group;
     const float *bank = s->bank + first * s->dim;
-    size_t element = s->bf16 ? 2 : 4;
 #pragma omp parallel num_threads(s->threads)
     {
         size_t thread = (size_t)omp_get_thread_num();
         uint16_t *rounded = s->rounded + thread * s->rounded_size;
-        float *product = s->product + thread * NPI_PANEL_ROWS * BLOCK;
-#pragma omp for schedule(static)
+        float *product = s->product + thread * GROUP * NPI_PANEL_ROWS * STRIP;
+        float *spare = s->spare + thread * s->spare_size;
+#pragma omp for schedule(dynamic)
         for (int j = 0; j < b_panels; j++) {
-            for (int r = j * math->nr; r < rows && r < (j + 1) * math->nr; r++) {
+            for (int r = j * nr; r < rows && r < (j + 1) * nr; r++) {
                 const float *b = bank + (ptrdiff_t)r * s->dim;
                 double square = math->dot((size_t)s->dim, b, b);
                 s->square[r] = (float)square;
                 s->norm[r] = sqrt(square) * (1.0 + 1e-9);
             }
-            pack(s, math->nr, j, rows, bank, s->b, rounded, s->error_norm, 1);
+            pack(s, nr, j, rows, bank, s->b, rounded, s->error_norm, 1);
         }
 #pragma omp single
         for (int r = 0; r < rows; r++) {
-            /* written so that a NaN stays */
+            /* written so that a NaN becomes infinity */
             if (!(s->norm[r] <= s->largest))
                 s->largest = s->norm[r] >= 0.0 ? s->norm[r] : INFINITY;
             if (s->error_norm[r] > s->largest_error)
                 s->largest_error = s->error_norm[r];
         }
-#pragma omp for schedule(static)
-        for (int i = 0; i < a_panels; i++) {
-            size_t a_size = (size_t)math->mr * (size_t)s->depth * element,
-                   b_size = (size_t)math->nr * (size_t)s->depth * element;
-            const char *a = (const char *)s->a + a_size * (size_t)i, *b = s->b;
-            for (int j = 0; j < b_panels; j++) {
-                float *to = product + j * math->nr;
-                const void *panel = b + b_size * (size_t)j;
-                if (s->bf16)
-                    math->tile_bf16(s->depth, (const uint16_t *)(const void *)a, panel, to, BLOCK,
-                                    false);
-                else
-                    math->tile(s->dim, (const float *)(const void *)a, panel, to, BLOCK, false);
-            }
-            for (int r = 0; r < math->mr && i * math->mr + r < s->n; r++) {
-                int q = i * math->mr + r;
-                list *l = &s->lists[q];
-                if (l->lost)
-                    continue;
-                double e = error_bound(s, l);
-                if (!(e < 1e30)) {
-                    l->lost = true;
-                    continue;
-                }
-                float limit = nextafterf((float)((double)l->kth - 2.0 * e), -INFINITY);
-                size_t at = (size_t)q * (size_t)(s->room + SLACK);
-                l->count = math->push(rows, product + r * BLOCK, s->square, limit, (int32_t)first,
-                                      s->value + at, s->index + at, l->count);
-                if (l->count + BLOCK > s->room)
-                    l->lost = shrink(s, q) + BLOCK > s->room;
+        if (s->bf16 && math->bf16.enter)
+            math->bf16.enter();
+#pragma omp for schedule(dynamic)
+        for (int task = 0; task < (a_panels + group - 1) / group; task++) {
+            int begin = task * group, panels = a_panels - begin < group ? a_panels - begin : group;
+            for (int start = 0; start < rows; start += STRIP) {
+                int there = rows - start < STRIP ? rows - start : STRIP;
+                for (int column = 0; column < there; column += nr)
+                    for (int i = 0; i < panels; i++)
+                        multiply(s, s->a, begin + i, s->b, (start + column) / nr,
+                                 product + i * NPI_PANEL_ROWS * STRIP + column);
+                for (int i = 0; i < panels; i++)
+                    take_strip(s, begin + i, first, start, there,
+                               product + i * NPI_PANEL_ROWS * STRIP, spare);
             }
         }
+        if (s->bf16 && math->bf16.leave)
+            math->bf16.leave();
     }
 }
 
@@ -248,43 +294,69 @@ static int plain_search(const search *s, int q, scored *rows) {
     return s->k;
 }
 
-/* The k-th distance alone: rows that are certainly among the k nearest are only counted. */
-static float kth_of(search *s, int q, scored *rows) {
+/* What remains to be scored of a query's list is moved to its front: all of it, or, for the k-th
+ * distance alone, the rows that are not certainly among the k nearest; those are only counted. */
+static void prepare_scores(const search *s, int q, bool all, float *spare) {
     list *l = &s->lists[q];
+    l->rank = s->k;
     if (!l->lost)
-        shrink(s, q);
-    if (l->lost || l->count < s->k) {
-        int count = plain_search(s, q, rows);
-        qsort(rows, (size_t)count, sizeof *rows, nearer);
-        return rows[s->k - 1].distance;
-    }
+        l->lost = shrink(s, q, spare) < s->k;
+    if (l->lost)
+        l->count = 0;
+    if (all)
+        return;
     const float *value = s->value + (size_t)q * (size_t)(s->room + SLACK);
-    const int32_t *index = s->index + (size_t)q * (size_t)(s->room + SLACK);
+    int32_t *index = s->index + (size_t)q * (size_t)(s->room + SLACK);
     float certain = nextafterf((float)((double)l->kth + 2.0 * error_bound(s, l)), INFINITY);
-    int rank = s->k, count = 0;
+    int count = 0;
     for (int j = 0; j < l->count; j++) {
-        if (value[j] > certain)
-            rank--;
-        else
-            rows[count++] = (scored){exact(s, q, index[j]), index[j]};
+        index[count] = index[j];
+        count += !(value[j] > certain);
     }
-    keep_nearest(rows, count, rank);
-    return rows[rank - 1].distance;
+    l->rank -= l->count - count;
+    l->count = count;
 }
 
-static void all_of(search *s, int q, scored *rows) {
-    list *l = &s->lists[q];
-    if (!l->lost)
-        shrink(s, q);
-    int count;
-    if (l->lost || l->count < s->k) {
-        count = plain_search(s, q, rows);
-    } else {
-        const int32_t *index = s->index + (size_t)q * (size_t)(s->room + SLACK);
-        for (count = 0; count < l->count; count++)
-            rows[count] = (scored){exact(s, q, index[count]), index[count]};
+/* Pairs to score, by bank row: a row is read from memory once for all queries that ask for it. */
+static void sort_pairs(search *s) {
+    memset(s->bucket, 0, (size_t)(s->buckets + 1) * sizeof *s->bucket);
+    size_t held = (size_t)(s->room + SLACK);
+    for (int q = 0; q < s->n; q++)
+        for (int j = 0; j < s->lists[q].count; j++)
+            s->bucket[s->index[(size_t)q * held + (size_t)j] / BUCKET + 1]++;
+    for (int b = 0; b < s->buckets; b++)
+        s->bucket[b + 1] += s->bucket[b];
+    for (int q = 0; q < s->n; q++)
+        for (int j = 0; j < s->lists[q].count; j++) {
+            size_t at = (size_t)q * held + (size_t)j;
+            s->pair[s->bucket[s->index[at] / BUCKET]++] = (pair){q, (int32_t)j};
+        }
+    /* each entry has moved to its bucket's end, the next one's begin */
+    memmove(s->bucket + 1, s->bucket, (size_t)s->buckets * sizeof *s->bucket);
+    s->bucket[0] = 0;
+}
+
+static void score_bucket(const search *s, int bucket) {
+    size_t held = (size_t)(s->room + SLACK);
+    for (int32_t i = s->bucket[bucket]; i < s->bucket[bucket + 1]; i++) {
+        size_t at = (size_t)s->pair[i].query * held + (size_t)s->pair[i].place;
+        s->value[at] = exact(s, s->pair[i].query, s->index[at]);
     }
-    qsort(rows, (size_t)count, sizeof *rows, nearer);
+}
+
+/* The scored rows of a query in `rows`: the k nearest sorted, or with the l->rank-th (the k-th of
+ * all) in its place. */
+static void conclude(const search *s, int q, bool all, scored *rows) {
+    const list *l = &s->lists[q];
+    int count = l->count;
+    size_t at = (size_t)q * (size_t)(s->room + SLACK);
+    for (int j = 0; j < count; j++)
+        rows[j] = (scored){s->value[at + (size_t)j], s->index[at + (size_t)j]};
+    if (l->lost)
+        count = plain_search(s, q, rows);
+    keep_nearest(rows, count, l->rank);
+    if (all)
+        qsort(rows, (size_t)s->k, sizeof *rows, nearer);
 }
 
 static size_t plan(search *s, int queries, char *at) {
@@ -295,12 +367,15 @@ static size_t plan(search *s, int queries, char *at) {
         void *slot;
         size_t bytes;
     } piece[] = {{&s->a, padded * element},
-                 {&s->b, (BLOCK + NPI_PANEL_COLUMNS) * depth * element},
-                 {&s->square, (BLOCK + SLACK) * sizeof(float)},
-                 {&s->norm, BLOCK * sizeof(double)},
-                 {&s->error_norm, BLOCK * sizeof(double)},
-                 {&s->product, threads * NPI_PANEL_ROWS * BLOCK * sizeof(float)},
+                 {&s->b, ((size_t)s->block + NPI_PANEL_COLUMNS) * depth * element},
+                 {&s->square, ((size_t)s->block + SLACK) * sizeof(float)},
+                 {&s->norm, (size_t)s->block * sizeof(double)},
+                 {&s->error_norm, (size_t)s->block * sizeof(double)},
+                 {&s->product, threads * GROUP * NPI_PANEL_ROWS * STRIP * sizeof(float)},
                  {&s->rounded, threads * s->rounded_size * sizeof(uint16_t)},
+                 {&s->spare, threads * s->spare_size * sizeof(float)},
+                 {&s->pair, q * (size_t)s->room * sizeof(pair)},
+                 {&s->bucket, ((size_t)s->buckets + 1) * sizeof(int32_t)},
                  {&s->lists, q * sizeof(list)},
                  {&s->value, q * held * sizeof(float)},
                  {&s->index, q * held * sizeof(int32_t)}};
@@ -314,10 +389,11 @@ static size_t plan(search *s, int queries, char *at) {
     return used;
 }
 
-static npos_status find(npi_device *dev, int n, const float *queries, int64_t m, const float *bank,
-                        int dim, int k, int64_t *index, float *distance, bool all) {
+npos_status npi_cpu_find(npi_device *dev, const npi_math *math, int n, const float *queries,
+                         int64_t m, const float *bank, int dim, int k, int64_t *index,
+                         float *distance, bool all) {
     const npi_cpu *cpu = npi_cpu_of(dev);
-    if (n < 0 || dim < 1 || m < 1 || m > INT32_MAX - BLOCK)
+    if (n < 0 || dim < 1 || m < 1 || m > INT32_MAX - PACKED)
         return npi_fail(NPOS_INVALID_ARGUMENT,
                         "neighbours: %d queries, %lld rows of %d, expected at least one row and "
                         "fewer than 2^31",
@@ -325,17 +401,22 @@ static npos_status find(npi_device *dev, int n, const float *queries, int64_t m,
     if (k < 1 || k > m)
         return npi_fail(NPOS_INVALID_ARGUMENT, "neighbours: k is %d, the bank holds %lld rows", k,
                         (long long)m);
-    search s = {.math = npi_math_of(cpu->isa),
-                .threads = cpu->threads,
-                .m = m,
-                .bank = bank,
-                .dim = dim,
-                .k = k};
-    s.bf16 = s.math->tile_bf16 != NULL;
-    s.depth = s.bf16 ? (dim + 1) / 2 * 2 : dim;
+    search s = {.math = math, .threads = cpu->threads, .m = m, .bank = bank, .dim = dim, .k = k};
+    s.bf16 = math->bf16.tile != NULL;
+    s.depth = s.bf16 ? (dim + math->bf16.depth - 1) / math->bf16.depth * math->bf16.depth : dim;
+    s.mr = s.bf16 ? math->bf16.mr : math->mr;
+    s.nr = s.bf16 ? math->bf16.nr : math->nr;
     s.rounded_size = s.bf16 ? (size_t)NPI_PANEL_COLUMNS * (size_t)s.depth : 0;
-    s.room = (k < 1024 ? 2 * k : k + k / 2) + 2 * BLOCK;
-    int chunk = n < QUERIES ? n : QUERIES;
+    s.room = (k < 1024 ? 2 * k : k + k / 2) + 2 * STRIP;
+    s.block = PACKED / (4 * s.depth) / STRIP * STRIP;
+    s.block = s.block < STRIP ? STRIP : s.block;
+    while (s.block > STRIP && s.block - STRIP >= m)
+        s.block -= STRIP;
+    s.spare_size = npi_cpu_room((size_t)(s.room + SLACK), 4) / 4;
+    s.buckets = (int)(m / BUCKET) + 1;
+    int chunk = HELD / s.room / s.mr * s.mr;
+    chunk = chunk < s.mr ? s.mr : chunk > QUERIES ? QUERIES : chunk;
+    chunk = n < chunk ? n : chunk;
     size_t planned = plan(&s, chunk, NULL),
            scored_room = npi_cpu_room((size_t)(s.room + 2 * k), sizeof(scored));
     char *scratch;
@@ -347,20 +428,27 @@ static npos_status find(npi_device *dev, int n, const float *queries, int64_t m,
         s.queries = queries + (ptrdiff_t)first * dim;
         s.largest = s.largest_error = 0.0;
         start_queries(&s);
-        for (int64_t row = 0; row < m; row += BLOCK)
+        for (int64_t row = 0; row < m; row += s.block)
             one_block(&s, row);
 #pragma omp parallel num_threads(s.threads)
         {
             scored *rows =
                 (scored *)(void *)(scratch + planned + scored_room * (size_t)omp_get_thread_num());
+            float *spare = s.spare + (size_t)omp_get_thread_num() * s.spare_size;
+#pragma omp for schedule(dynamic, 4)
+            for (int q = 0; q < s.n; q++)
+                prepare_scores(&s, q, all, spare);
+#pragma omp single
+            sort_pairs(&s);
+#pragma omp for schedule(dynamic, 4)
+            for (int b = 0; b < s.buckets; b++)
+                score_bucket(&s, b);
 #pragma omp for schedule(dynamic, 4)
             for (int q = 0; q < s.n; q++) {
-                if (!all) {
-                    distance[first + q] = kth_of(&s, q, rows);
-                    continue;
-                }
-                all_of(&s, q, rows);
-                for (int j = 0; j < k; j++) {
+                conclude(&s, q, all, rows);
+                if (!all)
+                    distance[first + q] = rows[s.lists[q].rank - 1].distance;
+                for (int j = 0; all && j < k; j++) {
                     size_t at = (size_t)(first + q) * (size_t)k + (size_t)j;
                     if (index)
                         index[at] = rows[j].index;
@@ -375,10 +463,12 @@ static npos_status find(npi_device *dev, int n, const float *queries, int64_t m,
 
 npos_status npi_cpu_kth_neighbour(npi_device *dev, int n, const float *queries, int64_t m,
                                   const float *bank, int dim, int k, float *distance) {
-    return find(dev, n, queries, m, bank, dim, k, NULL, distance, false);
+    return npi_cpu_find(dev, npi_math_of(npi_cpu_of(dev)->isa), n, queries, m, bank, dim, k, NULL,
+                        distance, false);
 }
 
 npos_status npi_cpu_neighbours(npi_device *dev, int n, const float *queries, int64_t m,
                                const float *bank, int dim, int k, int64_t *index, float *distance) {
-    return find(dev, n, queries, m, bank, dim, k, index, distance, true);
+    return npi_cpu_find(dev, npi_math_of(npi_cpu_of(dev)->isa), n, queries, m, bank, dim, k, index,
+                        distance, true);
 }

@@ -108,7 +108,9 @@ npos_status npi_cpu_synth_create(npi_device *dev, const npi_synth_desc *desc, np
 static float take_row(synth *s, int class, int i, const float *row) {
     size_t dim = (size_t)s->d.dim, nr = (size_t)s->math->nr;
     float length = (float)sqrt(s->math->dot(dim, row, row));
-    float inverse = length > 0.0f ? 1.0f / (length < 1e-12f ? 1e-12f : length) : 0.0f;
+    if (length < 1e-12f) /* as good as a zero row: what normalisation leaves has no length */
+        length = 0.0f;
+    float inverse = length > 0.0f ? 1.0f / length : 0.0f;
     float *to = s->panels + ((size_t) class * (size_t)s->columns + (size_t)i / nr * nr) * dim +
                 (size_t)i % nr;
     for (size_t j = 0; j < dim; j++)
