@@ -10,7 +10,8 @@
 
 enum { NPI_TENSOR_MAX_DIMS = 8 };
 
-/* A tensor to be written, or one of an opened file (then `data` points into the file's mapping). */
+/* A tensor to be written, or one of an opened file (then `data` points into the file's mapping, and
+ * in files of other programs it may be unaligned: copy it). */
 typedef struct npi_named_tensor {
     const char *name;
     npi_dtype dtype;
@@ -19,8 +20,8 @@ typedef struct npi_named_tensor {
     const void *data;
 } npi_named_tensor;
 
-/* Writes tensors in the order given and the metadata (pairs key, value, key, value, ..., NULL; may
- * be NULL), whole or not at all. */
+/* Writes tensors, wider elements first (so that every tensor of our files is aligned), and the
+ * metadata (pairs key, value, key, value, ..., NULL; may be NULL), whole or not at all. */
 NPOS_MUST_CHECK npos_status npi_safetensors_write(const char *path, const npi_named_tensor *tensors,
                                                   int count, const char *const *metadata);
 

@@ -65,9 +65,14 @@ static void emulate_product(int c, int a, int b) {
 #define _tile_zero(tile) memset(emulated_tiles[tile], 0, sizeof emulated_tiles[tile])
 #define _tile_dpbf16ps emulate_product
 #define __AMX_BF16__ 1
+#ifndef EMULATED_AMX_SOURCE
+#define EMULATED_AMX_SOURCE "devices/cpu/cpu_kernels_amx.c"
+#endif
 #define npi_kernels_amx npi_kernels_amx_emulated
-#include "devices/cpu/cpu_kernels_amx.c"
+#define npi_math_amx npi_math_amx_emulated
+#include EMULATED_AMX_SOURCE
 #undef npi_kernels_amx
+#undef npi_math_amx
 #undef __AMX_BF16__
 #pragma GCC pop_options
 #endif

@@ -1,4 +1,3 @@
-#include <sched.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -94,15 +93,6 @@ static bool isa_cap(npi_isa *cap) {
 npi_isa npi_cpu_detect(void) {
     npi_isa isa = processor_isa(), cap;
     return isa_cap(&cap) && cap < isa ? cap : isa;
-}
-
-int npi_cpu_count(void) {
-    cpu_set_t set;
-    CPU_ZERO(&set);
-    if (sched_getaffinity(0, sizeof set, &set) == 0 && CPU_COUNT(&set) > 0)
-        return CPU_COUNT(&set);
-    long online = sysconf(_SC_NPROCESSORS_ONLN);
-    return online > 0 ? (int)online : 1;
 }
 
 /* The processor's own name, or "" */

@@ -1,0 +1,7 @@
+#if defined(__x86_64__)
+#include "devices/cpu/cpu_augment_loops.h"
+
+const npi_pixels npi_pixels_avx512 = NPI_PIXELS;
+#else
+typedef int npi_cpu_augment_avx512_empty;
+#endif

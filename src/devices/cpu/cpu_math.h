@@ -1,0 +1,118 @@
+/* devices/cpu/cpu_math.h - the inner loops that linear layers, neighbours and synthesis share.
+ *
+ * One matrix product serves all three: operands are packed into panels, and a micro-kernel sums
+ * over the whole depth in order of the depth, so an element of a product has the same bits wherever
+ * it stands in the matrix, however the work is shared among threads, and with its two operands
+ * exchanged.
+ *
+ *   rows panel    a[p * mr + i]   i < mr rows of the left operand, p < depth
+ *   columns panel b[p * nr + j]   j < nr columns of the right operand
+ *
+ * Rows and columns that pad a panel are zero.  The bfloat16 panels hold pairs of the depth side by
+ * side: a[((p / 2) * mr + i) * 2 + p % 2], but where npi_math_bf16 says otherwise. */
+#ifndef NPI_DEVICES_CPU_MATH_H
+#define NPI_DEVICES_CPU_MATH_H
+
+#include <stddef.h>
+
+#include "devices/cpu/cpu.h"
+
+enum {
+    NPI_PANEL_ROWS = 32,   /* no kernel has more rows in a panel */
+    NPI_PANEL_COLUMNS = 32 /* every kernel has a divisor of this many columns in a panel */
+};
+
+/* Products of bfloat16 panels, where the processor has them (tile not NULL). */
+typedef struct npi_math_bf16 {
+    int mr, nr;      /* rows and columns of a tile */
+    int depth;       /* the depth is padded by zeros to a multiple of this */
+    bool plain_rows; /* a rows panel is a[i * depth + p], not pairs */
+    void (*tile)(int depth, const uint16_t *a, const uint16_t *b, float *c, ptrdiff_t ldc,
+                 bool add);
+    /* to[i] = from[i] rounded (nearest, ties to even); returns the sum of the squared differences,
+     * within 1e-5 of itself. */
+    double (*round)(size_t n, const float *from, uint16_t *to);
+    void (*enter)(void), (*leave)(void); /* around a thread's tiles; may be NULL */
+} npi_math_bf16;
+
+typedef struct npi_math {
+    int mr, nr;
+    /* c[i * ldc + j] = (add ? c : 0) + sum over p < depth of a[p][i] b[p][j]; a whole mr x nr tile
+     * is written. */
+    void (*tile)(int depth, const float *a, const float *b, float *c, ptrdiff_t ldc, bool add);
+    npi_math_bf16 bf16;
+
+    /* Number of x[i] > limit. */
+    int (*count_above)(int n, const float *x, float limit);
+    /* Copies the x[i] with low < x[i] <= high to `to` (room for n + 16) in order; their number. */
+    int (*gather_between)(int n, const float *x, float low, float high, float *to);
+    /* s = 2 product[i] - square[i]; where s >= limit, appends s to value and first + i to index
+     * (both with room for 16 more than are written); the new count. */
+    int (*push)(int n, const float *product, const float *square, float limit, int32_t first,
+                float *value, int32_t *index, int count);
+    /* to[i] = base[i] * scale + x[i] * sigma */
+    void (*combine)(int n, const float *base, float scale, const float *x, float sigma, float *to);
+    /* Sum of a[i] b[i] and of (a[i] - b[i])^2 in float64: 16 lanes by i % 16, then a tree. */
+    double (*dot)(size_t n, const float *a, const float *b);
+    double (*distance)(size_t n, const float *a, const float *b);
+    /* Two standard normals for each 64 bits of Philox: to[d], d < n, of draw `item`
+     * (npi_normal_pair's formula, its logarithm, sine and cosine within 2e-7). */
+    void (*normals)(uint64_t seed, uint32_t purpose, uint64_t step, uint32_t item, int n,
+                    float *to);
+    /* One shard of PyTorch's SGD (npi_optim_ops.sgd), gradients scaled by clip. */
+    void (*sgd)(size_t n, float clip, float rate, float momentum, float decay, bool nesterov,
+                float *weights, const float *grads, float *velocity);
+} npi_math;
+
+/* The kernels of an instruction set. */
+const npi_math *npi_math_of(npi_isa isa);
+
+extern const npi_math npi_math_generic;
+#if defined(__x86_64__)
+extern const npi_math npi_math_avx2, npi_math_avx512, npi_math_avx512bf16, npi_math_amx;
+#endif
+
+/* to = panel number `panel` (`width` rows) of a matrix of `rows` rows: element (i, p) is
+ * from[i * row_stride + p * depth_stride].  Serves for columns too, and moves any 4-byte words. */
+void npi_pack_panel(int width, int panel, int rows, int depth, const float *from,
+                    ptrdiff_t row_stride, ptrdiff_t depth_stride, float *to);
+
+/* The k-th largest (k = 1: the largest) of x[n]; room: n + 16 floats.  `guess` is where the last
+ * call of a similar row ended and speeds up the search, never the result; start it at zeros.
+ * x without NaN; NaN where fewer than k values are comparable. */
+typedef struct npi_kth_guess {
+    float value, density; /* values per unit around it */
+} npi_kth_guess;
+float npi_kth_largest(const npi_math *math, int n, const float *x, int k, npi_kth_guess *guess,
+                      float *room);
+
+/* Moves the k largest of value[n], with their indices, to the front (index may be NULL); returns
+ * the k-th largest. 1 <= k <= n. */
+float npi_quickselect(float *value, int32_t *index, int n, int k);
+
+/* c[m][n] (ldc) = (add ? c : 0) + a b, then + bias by column (may be NULL), then max(0, .) with
+ * relu. Element (i, p) of a: a[i * a_row + p * a_col]; (p, j) of b: b[p * b_row + j * b_col]. */
+typedef struct npi_gemm {
+    int m, n, k;
+    const float *a;
+    ptrdiff_t a_row, a_col;
+    const float *b;
+    ptrdiff_t b_row, b_col;
+    float *c;
+    ptrdiff_t ldc;
+    bool add, relu;
+    const float *bias;
+} npi_gemm;
+npos_status npi_cpu_gemm(npi_device *dev, const npi_gemm *gemm);
+
+/* *out = at least `bytes` of the device's own scratch, 64-byte aligned, contents undefined; valid
+ * until the next call.  It grows when asked for more than ever before, so a repeated step allocates
+ * nothing. */
+NPOS_MUST_CHECK npos_status npi_cpu_scratch(npi_device *dev, size_t bytes, void *out);
+
+/* Bytes rounded up so that the next piece of scratch starts on a cache line. */
+static inline size_t npi_cpu_room(size_t count, size_t size) {
+    return (count * size + 63) / 64 * 64 + 64;
+}
+
+#endif

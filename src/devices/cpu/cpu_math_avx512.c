@@ -1,0 +1,19 @@
+#if defined(__x86_64__)
+#include "devices/cpu/cpu_math_avx512.h"
+
+const npi_math npi_math_avx512 = {
+    .mr = MR,
+    .nr = NR,
+    .tile = tile,
+    .count_above = count_above,
+    .gather_between = gather_between,
+    .push = push,
+    .combine = loop_combine,
+    .dot = loop_dot,
+    .distance = loop_distance,
+    .normals = loop_normals,
+    .sgd = loop_sgd,
+};
+#else
+typedef int npi_cpu_math_avx512_empty;
+#endif

@@ -1,0 +1,55 @@
+#include "devices/cpu/cpu_math_loops.h"
+
+enum { MR = 4, NR = 8 };
+
+static void tile(int depth, const float *a, const float *b, float *c, ptrdiff_t ldc, bool add) {
+    float sum[MR][NR] = {{0}};
+    for (int p = 0; p < depth; p++)
+        for (int i = 0; i < MR; i++)
+            for (int j = 0; j < NR; j++)
+                sum[i][j] += a[p * MR + i] * b[p * NR + j];
+    for (int i = 0; i < MR; i++)
+        for (int j = 0; j < NR; j++)
+            c[i * ldc + j] = (add ? c[i * ldc + j] : 0.0f) + sum[i][j];
+}
+
+static int count_above(int n, const float *x, float limit) {
+    int count = 0;
+    for (int i = 0; i < n; i++)
+        count += x[i] > limit;
+    return count;
+}
+
+static int gather_between(int n, const float *x, float low, float high, float *to) {
+    int count = 0;
+    for (int i = 0; i < n; i++)
+        if (x[i] > low && x[i] <= high)
+            to[count++] = x[i];
+    return count;
+}
+
+static int push(int n, const float *product, const float *square, float limit, int32_t first,
+                float *value, int32_t *index, int count) {
+    for (int i = 0; i < n; i++) {
+        float s = 2.0f * product[i] - square[i];
+        if (s >= limit) {
+            value[count] = s;
+            index[count++] = first + i;
+        }
+    }
+    return count;
+}
+
+const npi_math npi_math_generic = {
+    .mr = MR,
+    .nr = NR,
+    .tile = tile,
+    .count_above = count_above,
+    .gather_between = gather_between,
+    .push = push,
+    .combine = loop_combine,
+    .dot = loop_dot,
+    .distance = loop_distance,
+    .normals = loop_normals,
+    .sgd = loop_sgd,
+};

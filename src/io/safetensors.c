@@ -1,0 +1,284 @@
+#include "io/safetensors.h"
+
+#include <fcntl.h>
+#include <inttypes.h>
+#include <jansson.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "base/file.h"
+#include "base/memory.h"
+
+static const struct {
+    const char *name;
+    npi_dtype dtype;
+} types[] = {
+    {"U8", NPI_U8},   {"F16", NPI_F16}, {"BF16", NPI_BF16}, {"F32", NPI_F32},
+    {"F64", NPI_F64}, {"I32", NPI_I32}, {"I64", NPI_I64},
+};
+enum { TYPES = sizeof types / sizeof *types };
+
+/* ---- writing ------------------------------------------------------------------------------------
+ */
+
+static size_t bytes_of(const npi_named_tensor *tensor) {
+    size_t bytes = npi_dtype_bytes(tensor->dtype);
+    for (int i = 0; i < tensor->ndim; i++)
+        bytes *= (size_t)tensor->shape[i];
+    return bytes;
+}
+
+static json_t *describe(const npi_named_tensor *tensor, size_t start) {
+    const char *type = "";
+    for (int i = 0; i < TYPES; i++)
+        if (types[i].dtype == tensor->dtype)
+            type = types[i].name;
+    json_t *shape = json_array();
+    for (int i = 0; i < tensor->ndim; i++)
+        json_array_append_new(shape, json_integer(tensor->shape[i]));
+    return json_pack("{s:s, s:o, s:[I, I]}", "dtype", type, "shape", shape, "data_offsets",
+                     (json_int_t)start, (json_int_t)(start + bytes_of(tensor)));
+}
+
+npos_status npi_safetensors_write(const char *path, const npi_named_tensor *tensors, int count,
+                                  const char *const *metadata) {
+    npos_status status = NPOS_OK;
+    npi_atomic file = {0};
+    char *text = NULL;
+    size_t start = 0;
+    json_t *header = json_object();
+    if (metadata) {
+        json_t *pairs = json_object();
+        for (; *metadata; metadata += 2)
+            json_object_set_new(pairs, metadata[0], json_string(metadata[1]));
+        json_object_set_new(header, "__metadata__", pairs);
+    }
+    for (size_t width = 8; width >= 1; width /= 2)
+        for (int i = 0; i < count; i++) {
+            if (npi_dtype_bytes(tensors[i].dtype) != width)
+                continue;
+            if (json_object_get(header, tensors[i].name)) {
+                status = npi_fail(NPOS_INTERNAL, "%s: two tensors are called '%s'", path,
+                                  tensors[i].name);
+                goto done;
+            }
+            json_object_set_new(header, tensors[i].name, describe(&tensors[i], start));
+            start += bytes_of(&tensors[i]);
+        }
+    text = json_dumps(header, JSON_COMPACT);
+    if (!text) {
+        status = npi_fail(NPOS_OUT_OF_MEMORY, "%s: cannot build the header", path);
+        goto done;
+    }
+    NPI_TRY_GOTO(npi_atomic_open(&file, path), done);
+    uint64_t length = strlen(text), padded = (length + 7) / 8 * 8;
+    fwrite(&padded, sizeof padded, 1, file.stream);
+    fprintf(file.stream, "%-*s", (int)padded, text);
+    for (size_t width = 8; width >= 1; width /= 2)
+        for (int i = 0; i < count; i++)
+            if (npi_dtype_bytes(tensors[i].dtype) == width && bytes_of(&tensors[i]) != 0)
+                fwrite(tensors[i].data, 1, bytes_of(&tensors[i]), file.stream);
+    status = npi_atomic_commit(&file);
+done:
+    npi_atomic_abort(&file);
+    free(text);
+    json_decref(header);
+    return status;
+}
+
+/* ---- reading ------------------------------------------------------------------------------------
+ */
+
+struct npi_safetensors {
+    char *path;
+    void *map;
+    size_t size;
+    json_t *header; /* owns the names and the metadata's strings */
+    int count;
+    npi_named_tensor *tensors;
+};
+
+/* Reads the `dtype`, `shape` and `data_offsets` of one entry; `body` is what the file holds behind
+ * the header. */
+static npos_status read_entry(const npi_safetensors *file, const char *name, json_t *entry,
+                              const char *body, size_t body_bytes, npi_named_tensor *out) {
+    const char *type = json_string_value(json_object_get(entry, "dtype"));
+    json_t *shape = json_object_get(entry, "shape");
+    json_t *offsets = json_object_get(entry, "data_offsets");
+    if (!type || !json_is_array(shape) || json_array_size(offsets) != 2)
+        return npi_fail(NPOS_BAD_DATA, "%s: tensor '%s' lacks dtype, shape or data_offsets",
+                        file->path, name);
+    int found = -1;
+    for (int i = 0; i < TYPES; i++)
+        if (strcmp(type, types[i].name) == 0)
+            found = i;
+    if (found < 0)
+        return npi_fail(NPOS_UNSUPPORTED, "%s: tensor '%s' has elements of type %s", file->path,
+                        name, type);
+    size_t ndim = json_array_size(shape);
+    if (ndim > NPI_TENSOR_MAX_DIMS)
+        return npi_fail(NPOS_BAD_DATA, "%s: tensor '%s' has %zu dimensions, at most %d are read",
+                        file->path, name, ndim, NPI_TENSOR_MAX_DIMS);
+    out->name = name;
+    out->dtype = types[found].dtype;
+    out->ndim = (int)ndim;
+    uint64_t bytes = npi_dtype_bytes(out->dtype);
+    for (size_t i = 0; i < ndim; i++) {
+        json_t *size = json_array_get(shape, i);
+        json_int_t value = json_is_integer(size) ? json_integer_value(size) : -1;
+        if (value < 0 || (value > 0 && bytes > UINT64_MAX / 2 / (uint64_t)value))
+            return npi_fail(NPOS_BAD_DATA, "%s: tensor '%s' has an impossible shape", file->path,
+                            name);
+        out->shape[i] = value;
+        bytes *= (uint64_t)value;
+    }
+    json_t *from = json_array_get(offsets, 0), *to = json_array_get(offsets, 1);
+    json_int_t first = json_is_integer(from) ? json_integer_value(from) : -1;
+    json_int_t last = json_is_integer(to) ? json_integer_value(to) : -1;
+    if (first < 0 || last < first || (uint64_t)last > body_bytes)
+        return npi_fail(NPOS_BAD_DATA,
+                        "%s: tensor '%s' lies at bytes %" PRId64 " to %" PRId64
+                        ", the file holds %zu: it is truncated or damaged",
+                        file->path, name, (int64_t)first, (int64_t)last, body_bytes);
+    if ((uint64_t)(last - first) != bytes)
+        return npi_fail(NPOS_BAD_DATA,
+                        "%s: tensor '%s' has %" PRId64 " bytes, its shape needs %" PRIu64,
+                        file->path, name, (int64_t)(last - first), bytes);
+    out->data = body + first;
+    return NPOS_OK;
+}
+
+static npos_status read_header(npi_safetensors *file) {
+    uint64_t length;
+    if (file->size < sizeof length)
+        return npi_fail(NPOS_BAD_DATA, "%s: %zu bytes, too short for safetensors", file->path,
+                        file->size);
+    memcpy(&length, file->map, sizeof length);
+    const char *text = (const char *)file->map + sizeof length;
+    size_t rest = file->size - sizeof length;
+    if (length > rest)
+        return npi_fail(NPOS_BAD_DATA,
+                        "%s: the header claims %" PRIu64
+                        " bytes, the file has %zu: not safetensors, "
+                        "or truncated",
+                        file->path, length, rest);
+    json_error_t error;
+    file->header = json_loadb(text, length, JSON_REJECT_DUPLICATES, &error);
+    if (!json_is_object(file->header))
+        return npi_fail(NPOS_BAD_DATA, "%s: the header is not a JSON object: %s", file->path,
+                        error.text);
+    NPI_TRY(npi_alloc(&file->tensors, json_object_size(file->header), sizeof *file->tensors,
+                      "tensor list"));
+    const char *name;
+    json_t *entry;
+    json_object_foreach(file->header, name, entry) {
+        if (strcmp(name, "__metadata__") == 0)
+            continue;
+        NPI_TRY(read_entry(file, name, entry, text + length, rest - length,
+                           &file->tensors[file->count]));
+        file->count++;
+    }
+    return NPOS_OK;
+}
+
+npos_status npi_safetensors_open(const char *path, npi_safetensors **out) {
+    *out = NULL;
+    npi_safetensors *file = NULL;
+    struct stat info;
+    npos_status status;
+    if (!npi_is_file(path))
+        return npi_fail(NPOS_NOT_FOUND, "%s: no such file", path);
+    int fd = open(path, O_RDONLY | O_CLOEXEC);
+    if (fd < 0)
+        return npi_fail_errno("%s: cannot open", path);
+    NPI_TRY_GOTO(npi_alloc(&file, 1, sizeof *file, path), done);
+    NPI_TRY_GOTO(npi_strdup(&file->path, path), done);
+    if (fstat(fd, &info) != 0) {
+        status = npi_fail_errno("%s: cannot stat", path);
+        goto done;
+    }
+    file->size = (size_t)info.st_size;
+    if (file->size != 0) {
+        file->map = mmap(NULL, file->size, PROT_READ, MAP_PRIVATE, fd, 0);
+        if (file->map == MAP_FAILED) {
+            file->map = NULL;
+            status = npi_fail_errno("%s: cannot map", path);
+            goto done;
+        }
+    }
+    status = read_header(file);
+done:
+    close(fd);
+    if (status == NPOS_OK)
+        *out = file;
+    else
+        npi_safetensors_close(file);
+    return status;
+}
+
+void npi_safetensors_close(npi_safetensors *file) {
+    if (!file)
+        return;
+    if (file->map)
+        munmap(file->map, file->size);
+    json_decref(file->header);
+    npi_free(file->tensors);
+    npi_free(file->path);
+    npi_free(file);
+}
+
+int npi_safetensors_count(const npi_safetensors *file) {
+    return file->count;
+}
+
+const npi_named_tensor *npi_safetensors_at(const npi_safetensors *file, int i) {
+    return &file->tensors[i];
+}
+
+const npi_named_tensor *npi_safetensors_find(const npi_safetensors *file, const char *name) {
+    for (int i = 0; i < file->count; i++)
+        if (strcmp(file->tensors[i].name, name) == 0)
+            return &file->tensors[i];
+    return NULL;
+}
+
+/* "[64, 3, 3, 3]", a -1 as "any". */
+static void format_shape(char text[160], int ndim, const int64_t *shape) {
+    int used = snprintf(text, 160, "[");
+    for (int i = 0; i < ndim && used < 140; i++) {
+        const char *comma = i == 0 ? "" : ", ";
+        if (shape[i] < 0)
+            used += snprintf(text + used, 160 - (size_t)used, "%sany", comma);
+        else
+            used += snprintf(text + used, 160 - (size_t)used, "%s%" PRId64, comma, shape[i]);
+    }
+    snprintf(text + used, 160 - (size_t)used, "]");
+}
+
+npos_status npi_safetensors_get(const npi_safetensors *file, const char *name, npi_dtype dtype,
+                                int ndim, const int64_t *shape, const npi_named_tensor **out) {
+    *out = NULL;
+    const npi_named_tensor *tensor = npi_safetensors_find(file, name);
+    if (!tensor)
+        return npi_fail(NPOS_NOT_FOUND, "%s: has no tensor '%s'", file->path, name);
+    int fits = tensor->ndim == ndim && tensor->dtype == dtype;
+    for (int i = 0; fits && i < ndim; i++)
+        fits = shape[i] < 0 || shape[i] == tensor->shape[i];
+    if (!fits) {
+        char seen[160], expected[160];
+        format_shape(seen, tensor->ndim, tensor->shape);
+        format_shape(expected, ndim, shape);
+        return npi_fail(NPOS_SHAPE_MISMATCH, "%s: tensor '%s' is %s %s, expected %s %s", file->path,
+                        name, npi_dtype_name(tensor->dtype), seen, npi_dtype_name(dtype), expected);
+    }
+    *out = tensor;
+    return NPOS_OK;
+}
+
+const char *npi_safetensors_metadata(const npi_safetensors *file, const char *key) {
+    return json_string_value(json_object_get(json_object_get(file->header, "__metadata__"), key));
+}
