@@ -21,6 +21,9 @@ typedef struct npi_image {
 } npi_image;
 void npi_image_clear(npi_image *image);
 
+/* Decodes one JPEG or PNG file. */
+NPOS_MUST_CHECK npos_status npi_image_read(const char *path, npi_image *out);
+
 typedef struct npi_dataset npi_dataset;
 
 NPOS_MUST_CHECK npos_status npi_dataset_open(const char *spec, npi_dataset **out);
@@ -61,7 +64,7 @@ NPOS_MUST_CHECK npos_status npi_resize(const npi_image *in, int height, int widt
 
 /* A whole set in memory at the model's size. */
 typedef struct npi_images {
-    int64_t count;
+    int64_t count, available; /* loaded, and in the set: they differ where a subset was drawn */
     int size, channels, classes;
     uint8_t *pixels;    /* [count][size][size][channels] */
     int32_t *labels;    /* [count], -1 without */

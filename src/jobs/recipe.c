@@ -5,6 +5,7 @@
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 #include <yaml.h>
 
 #include "base/file.h"
@@ -426,10 +427,32 @@ npos_status npi_recipe_format(const npi_recipe *recipe, bool comments, char **ou
 /* ---- where recipes are
  * ---------------------------------------------------------------------------- */
 
+/* ../share/npos/recipes seen from the running program, so that an installed tree can be moved; NULL
+ * where there is none. */
+static const char *beside_program(void) {
+    static _Thread_local char path[1100];
+    char program[1024];
+    ssize_t length = readlink("/proc/self/exe", program, sizeof program - 1);
+    if (length <= 0)
+        return NULL;
+    program[length] = '\0';
+    for (int up = 0; up < 2; up++) {
+        char *slash = strrchr(program, '/');
+        if (!slash)
+            return NULL;
+        *slash = '\0';
+    }
+    snprintf(path, sizeof path, "%s/share/npos/recipes", program);
+    return npi_is_folder(path) ? path : NULL;
+}
+
 const char *npi_recipe_folder(void) {
     const char *chosen = getenv("NPOS_RECIPES");
     if (chosen && *chosen)
         return chosen;
+    const char *beside = beside_program();
+    if (beside)
+        return beside;
     if (npi_is_folder(NPOS_SOURCE_DIR "/recipes"))
         return NPOS_SOURCE_DIR "/recipes";
     return NPOS_INSTALL_PREFIX "/share/npos/recipes";

@@ -120,8 +120,8 @@ NPOS_MUST_CHECK npos_status npi_recipe_format(const npi_recipe *recipe, bool com
 NPOS_MUST_CHECK npos_status npi_recipe_numbers(const char *key, const char *text, int channels,
                                                float *out);
 
-/* Where recipes are: NPOS_RECIPES, the installed share/npos/recipes, or recipes/ beside the source.
- */
+/* Where recipes are: NPOS_RECIPES, ../share/npos/recipes seen from the program, recipes/ beside the
+ * source, the installed share/npos/recipes. */
 const char *npi_recipe_folder(void);
 
 /* NULL-terminated sorted names of the recipes there; free with npi_names_free. */

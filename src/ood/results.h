@@ -3,6 +3,7 @@
 #ifndef NPI_OOD_RESULTS_H
 #define NPI_OOD_RESULTS_H
 
+#include <stdbool.h>
 #include <stdint.h>
 
 #include "base/fail.h"
@@ -15,6 +16,9 @@ typedef enum npi_protocol {
 const char *npi_protocol_name(npi_protocol protocol); /* "oe", "openood", "knn-ood" */
 NPOS_MUST_CHECK npos_status npi_protocol_parse(const char *name, npi_protocol *out);
 
+/* Which side a protocol calls positive: "id" or "ood". */
+const char *npi_protocol_positive(npi_protocol protocol);
+
 /* Measures as fractions; ci: 95% interval. */
 typedef struct npi_measures {
     double fpr95, auroc, aupr_in, aupr_out;
@@ -24,7 +28,9 @@ typedef struct npi_measures {
 typedef struct npi_set_result {
     char *name, *group, *spec; /* group "" when none was given */
     int64_t n;
-    const double *scores; /* [n], larger = more in-distribution; owned by the result */
+    int64_t available;    /* images of the SPEC; more than n when n of them were drawn (seed) */
+    const double *scores; /* [n], larger = more in-distribution; owned by the result; NULL when read
+                             back from JSON */
     npi_measures measures;
 } npi_set_result;
 
@@ -36,8 +42,8 @@ typedef struct npi_accuracy {
 typedef struct npi_score_result {
     char *score; /* "knn" */
     int64_t id_n;
-    double *id_scores;
-    double threshold; /* the calibrated one, else the score at 95% TPR on these ID images */
+    double *id_scores; /* [id_n], or NULL as above */
+    double threshold;  /* the calibrated one, else the score at 95% TPR on these ID images */
     npi_accuracy accuracy;
     int sets;
     npi_set_result *set;
@@ -45,11 +51,19 @@ typedef struct npi_score_result {
 
 typedef struct npi_evaluation {
     npi_protocol protocol;
-    uint64_t seed;
+    uint64_t seed; /* of subsets and bootstrap draws */
+    char *id_spec; /* SPEC or file of the ID images */
     int results;
     npi_score_result *result;
 } npi_evaluation;
 
 void npi_evaluation_clear(npi_evaluation *evaluation);
+
+/* Mean of each measure over the sets of one group (NULL: over all sets); the intervals are left 0.
+ * Returns how many sets there were. */
+int npi_mean_measures(const npi_score_result *result, const char *group, npi_measures *out);
+
+/* The i-th named group in order of first appearance, or NULL past the last. */
+const char *npi_group_at(const npi_score_result *result, int i);
 
 #endif

@@ -5,7 +5,7 @@
  * fewer rows or another k go to vdpbf16ps, which every processor with AMX has. */
 #include "devices/cpu/cpu_kernels.h"
 
-#if defined(__AMX_BF16__)
+#if defined(__AMX_BF16__) || defined(__AMXBF16__) /* gcc; clang before 17 */
 static void multiply_tiles(const npi_multiply *job);
 static void tiles_begin(void);
 static void tiles_end(void);

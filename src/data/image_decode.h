@@ -1,0 +1,40 @@
+/* data/image_decode.h - JPEG and PNG from memory.
+ *
+ * What comes out is what Pillow gives: JPEG as it is stored (an EXIF orientation is not applied),
+ * CMYK and YCCK by Adobe's convention brought to RGB; PNG with the palette expanded, alpha dropped
+ * (not blended), 1, 2 and 4 bits scaled to 0..255, of 16 bits the upper 8.  Grey files have 1
+ * channel, all others 3.  Damaged, truncated and absurdly large files are NPOS_BAD_DATA with `name`
+ * in the message. */
+#ifndef NPI_DATA_IMAGE_DECODE_H
+#define NPI_DATA_IMAGE_DECODE_H
+
+#include <stdbool.h>
+#include <stddef.h>
+
+#include "data/dataset.h"
+
+/* Longest side and most pixels of an image that is decoded: Pillow's limit against decompression
+ * bombs. */
+enum { NPI_IMAGE_MAX_SIDE = 65535, NPI_IMAGE_MAX_PIXELS = 178956970 };
+
+/* Bytes that npi_image_known needs to see. */
+enum { NPI_IMAGE_MAGIC = 8 };
+
+/* Whether the first bytes of a file are those of a JPEG or PNG. */
+bool npi_image_known(const void *bytes, size_t size);
+
+/* Decodes a whole file that lies in memory; on failure *out is empty. */
+NPOS_MUST_CHECK npos_status npi_image_decode(const void *bytes, size_t size, const char *name,
+                                             npi_image *out);
+
+/* The two decoders behind it. */
+NPOS_MUST_CHECK npos_status npi_jpeg_decode(const void *bytes, size_t size, const char *name,
+                                            npi_image *out);
+NPOS_MUST_CHECK npos_status npi_png_decode(const void *bytes, size_t size, const char *name,
+                                           npi_image *out);
+
+/* Checks a header's size and allocates the pixels. */
+NPOS_MUST_CHECK npos_status npi_image_alloc(npi_image *out, int64_t height, int64_t width,
+                                            int channels, const char *name);
+
+#endif

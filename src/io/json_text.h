@@ -1,0 +1,14 @@
+/* io/json_text.h - JSON strings of names that may hold any bytes. */
+#ifndef NPI_IO_JSON_TEXT_H
+#define NPI_IO_JSON_TEXT_H
+
+#include <jansson.h>
+
+/* A new JSON string of `text`: bytes that are not UTF-8 (file names may hold them) become U+FFFD, so
+ * that no name can make a result unwritable.  NULL only when memory ran out. */
+json_t *npi_json_text(const char *text);
+
+/* A new JSON number; null for what JSON has no number for (NaN, infinities). */
+json_t *npi_json_number(double value);
+
+#endif

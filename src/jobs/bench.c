@@ -1,0 +1,178 @@
+/* npos_bench: how fast this machine does the work of a training step. */
+#include "jobs/bench.h"
+
+#include <jansson.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/clock.h"
+#include "base/file.h"
+#include "base/memory.h"
+#include "jobs/compute.h"
+#include "jobs/options.h"
+
+enum { MOST_RUNS = 50 };
+
+static const struct {
+    const char *name;
+    npos_status (*run)(npi_bench *bench);
+    int images;     /* of one run: the value is images a second; 0: milliseconds of one run */
+    bool rows_only; /* works on rows, which are float32 on every device */
+} rows[] = {{"encoder", npi_bench_encoder, 0, false},
+            {"knn", npi_bench_knn, 0, true},
+            {"synthesis", npi_bench_synthesis, 0, true},
+            {"augment", npi_bench_augment, NPI_BENCH_VIEWS, false},
+            {"inference", npi_bench_inference, NPI_BENCH_IMAGES, false}};
+enum { ROWS = sizeof rows / sizeof *rows };
+
+void npos_bench_options_init(npos_bench_options *options) {
+    *options = (npos_bench_options){
+        .struct_size = sizeof *options, .compute = npi_compute_defaults(), .table = stdout};
+}
+
+static int compare(const void *a, const void *b) {
+    double x = *(const double *)a, y = *(const double *)b;
+    return (x > y) - (x < y);
+}
+
+static npos_status once(npi_bench *bench, npos_status (*work)(void *), void *context,
+                        double *seconds) {
+    double began = npi_seconds();
+    NPI_TRY(work(context));
+    NPI_TRY(bench->dev->memory->sync(bench->dev));
+    *seconds = npi_seconds() - began;
+    return NPOS_OK;
+}
+
+npos_status npi_bench_time(npi_bench *bench, npos_status (*work)(void *context), void *context) {
+    double times[MOST_RUNS], total = 0, warming;
+    NPI_TRY(once(bench, work, context, &warming));
+    bench->runs = 0;
+    if (warming > 5) {
+        times[bench->runs++] = warming;
+        total = warming;
+    }
+    while (bench->runs < MOST_RUNS && total < 2 + (bench->runs < 3 ? 3 : 0)) {
+        NPI_TRY(once(bench, work, context, &times[bench->runs]));
+        total += times[bench->runs++];
+    }
+    qsort(times, (size_t)bench->runs, sizeof *times, compare);
+    bench->best = times[0];
+    bench->median = times[bench->runs / 2];
+    return NPOS_OK;
+}
+
+void npi_bench_normals(float *to, size_t count, uint32_t item) {
+    for (size_t i = 0; i < count; i += 4) {
+        npi_u32x4 r = npi_philox(0, NPI_RANDOM_TEST, 0, item, (uint32_t)(i / 4));
+        float x[4];
+        npi_normal_pair(r.v[0], r.v[1], &x[0], &x[1]);
+        npi_normal_pair(r.v[2], r.v[3], &x[2], &x[3]);
+        memcpy(to + i, x, (count - i < 4 ? count - i : 4) * sizeof *x);
+    }
+}
+
+/* Which rows `only` names, as bits; unknown names are errors. */
+static npos_status choose(const char *only, unsigned *chosen) {
+    const char *names[ROWS];
+    for (int i = 0; i < ROWS; i++)
+        names[i] = rows[i].name;
+    *chosen = only ? 0 : (1u << ROWS) - 1;
+    for (const char *at = only; at && *at;) {
+        char word[32];
+        size_t length = strcspn(at, ",");
+        int found = -1;
+        snprintf(word, sizeof word, "%.*s", (int)length, at);
+        for (int i = 0; i < ROWS; i++)
+            if (strcmp(word, names[i]) == 0)
+                found = i;
+        if (found < 0)
+            return npi_hint(npi_fail(NPOS_INVALID_ARGUMENT, "bench '%s' is not known", word),
+                            "benchmarks: encoder, knn, synthesis, augment, inference");
+        *chosen |= 1u << found;
+        at += length + (at[length] == ',');
+    }
+    return NPOS_OK;
+}
+
+static const char *precision_name(const npi_device *dev, bool rows_only) {
+    return dev->compute == NPI_BF16 && !rows_only ? "bf16" : "fp32";
+}
+
+static json_t *result(const npi_bench *bench, int row) {
+    bool rate = rows[row].images > 0;
+    return json_pack("{s:s, s:f, s:f, s:i, s:s, s:s, s:s, s:s}", "name", rows[row].name, "value",
+                     rate ? rows[row].images / bench->best : 1e3 * bench->best, "median",
+                     rate ? rows[row].images / bench->median : 1e3 * bench->median, "runs",
+                     bench->runs, "unit", rate ? "images/s" : "ms", "device", bench->dev->name,
+                     "precision", precision_name(bench->dev, rows[row].rows_only), "shape",
+                     bench->shape);
+}
+
+static void print(const json_t *row, FILE *out) {
+    double value = json_real_value(json_object_get(row, "value"));
+    fprintf(out, "%-10s  %*.*f %-8s  %-5s %s\n", json_string_value(json_object_get(row, "name")),
+            11,
+            value < 100    ? 2
+            : value < 1000 ? 1
+                           : 0,
+            value, json_string_value(json_object_get(row, "unit")),
+            json_string_value(json_object_get(row, "precision")),
+            json_string_value(json_object_get(row, "shape")));
+    fflush(out);
+}
+
+static npos_status run_rows(const npos_bench_options *options, npi_device *dev, unsigned chosen,
+                            json_t *results) {
+    const npos_compute *compute = &options->compute;
+    if (options->table)
+        fprintf(options->table, "%s: %s\n", dev->name, dev->description);
+    for (int i = 0; i < ROWS; i++) {
+        if (!(chosen & 1u << i))
+            continue;
+        NPI_TRY(npi_compute_progress(compute, "bench", i, ROWS, rows[i].name));
+        npi_bench bench = {.dev = dev, .compute = compute};
+        npos_status status = rows[i].run(&bench);
+        if (status != NPOS_OK)
+            return npi_fail_in(status, "bench '%s'", rows[i].name);
+        json_t *row = result(&bench, i);
+        if (json_array_append_new(results, row) != 0)
+            return npi_fail(NPOS_OUT_OF_MEMORY, "bench: no memory for the results");
+        if (options->table)
+            print(row, options->table);
+    }
+    return npi_compute_progress(compute, "bench", ROWS, ROWS, NULL);
+}
+
+static npos_status write_json(const char *path, json_t *results) {
+    npos_status status;
+    char *lines = NULL;
+    json_t *whole = json_pack("{s:i, s:O}", "schema", 1, "results", results);
+    char *text = whole ? json_dumps(whole, JSON_INDENT(2) | JSON_REAL_PRECISION(6)) : NULL;
+    if (text)
+        status = npi_format(&lines, "%s\n", text);
+    else
+        status = npi_fail(NPOS_OUT_OF_MEMORY, "bench: no memory for the results");
+    if (status == NPOS_OK)
+        status = npi_file_write(path, lines, strlen(lines));
+    npi_free(lines);
+    free(text);
+    json_decref(whole);
+    return status;
+}
+
+npos_status npos_bench(const npos_bench_options *options) {
+    npi_device *dev = NULL;
+    unsigned chosen;
+    npos_status status;
+    NPI_CHECK_OPTIONS(options, "npos_bench");
+    NPI_TRY(choose(options->only, &chosen));
+    NPI_TRY(npi_compute_open(&options->compute, &dev));
+    json_t *results = json_array();
+    status = run_rows(options, dev, chosen, results);
+    if (status == NPOS_OK && options->json)
+        status = write_json(options->json, results);
+    json_decref(results);
+    npi_device_close(dev);
+    return status;
+}

@@ -1,0 +1,43 @@
+/* jobs/bench.h - the benchmarks behind npos_bench.
+ *
+ * Each prepares its data, then calls npi_bench_time with the work of one run. */
+#ifndef NPI_JOBS_BENCH_H
+#define NPI_JOBS_BENCH_H
+
+#include "npos/npos.h"
+#include "tensor/device.h"
+
+typedef struct npi_bench {
+    npi_device *dev;
+    const npos_compute *compute; /* for messages under -v */
+    double best, median;         /* seconds of one run */
+    int runs;
+    char shape[128]; /* what was run, for people */
+} npi_bench;
+
+/* Runs `work` once to warm up and then again and again (3 to 50 times, about two seconds; a run of
+ * many seconds only once, without warming up), waiting for the device each time; sets best, median
+ * and runs. */
+NPOS_MUST_CHECK npos_status npi_bench_time(npi_bench *bench, npos_status (*work)(void *context),
+                                           void *context);
+
+/* to[count] = standard normals, a function of `item` alone; host memory. */
+void npi_bench_normals(float *to, size_t count, uint32_t item);
+
+/* ResNet-18 with the 3x3 stem on 64 images of 32x32: forward and backward of a training step,
+ * without the optimiser; images of one inference batch. */
+NPOS_MUST_CHECK npos_status npi_bench_encoder(npi_bench *bench);
+NPOS_MUST_CHECK npos_status npi_bench_inference(npi_bench *bench);
+
+/* The 300th neighbour of 1,000 queries among 50,000 rows of 512 numbers. */
+NPOS_MUST_CHECK npos_status npi_bench_knn(npi_bench *bench);
+
+/* The outliers of one step of the cifar10 recipe, its rings full. */
+NPOS_MUST_CHECK npos_status npi_bench_synthesis(npi_bench *bench);
+
+/* 512 augmented views of 32x32 images. */
+NPOS_MUST_CHECK npos_status npi_bench_augment(npi_bench *bench);
+
+enum { NPI_BENCH_IMAGES = 64, NPI_BENCH_VIEWS = 512 };
+
+#endif

@@ -1,0 +1,54 @@
+/* jobs/model_file.h - model.safetensors and bank.safetensors of a run directory.
+ *
+ * model.safetensors: every parameter and buffer under its PyTorch name, `prototypes` [classes][proj]; metadata: format,
+ * classes (JSON list of names), and the calibration (score, threshold, tpr, its interval, n) once there is one.
+ * bank.safetensors: `embeddings` [n][dim] float32, `labels` [n] int32, `names` (zero-terminated, one behind the other). */
+#ifndef NPI_JOBS_MODEL_FILE_H
+#define NPI_JOBS_MODEL_FILE_H
+
+#include "io/safetensors.h"
+#include "jobs/run.h"
+#include "nn/model.h"
+
+/* Appends copies of all parameters (host, PyTorch's layout) to a list of tensors. */
+typedef struct npi_tensor_list {
+    npi_named_tensor *tensors;
+    int count;
+} npi_tensor_list;
+/* Adds a tensor whose bytes are copied; `prefix` may be "". */
+NPOS_MUST_CHECK npos_status npi_tensor_list_add(npi_tensor_list *list, const char *prefix,
+                                                const char *name, npi_dtype dtype, int ndim,
+                                                const int64_t *shape, const void *data);
+/* Adds an arena of parameters; buffers come with the values alone. */
+NPOS_MUST_CHECK npos_status npi_tensor_list_add_params(npi_tensor_list *list, const char *prefix,
+                                                       const npi_params *params, npi_arena arena);
+void npi_tensor_list_clear(npi_tensor_list *list);
+
+/* Reads an arena of parameters from a file.  Missing keys and wrong shapes are errors that name them. */
+NPOS_MUST_CHECK npos_status npi_params_read(npi_params *params, npi_arena arena,
+                                            const npi_safetensors *file, const char *prefix);
+
+typedef struct npi_model_file {
+    const npi_params *params;
+    int classes, proj;
+    char *const *class_names;
+    const float *prototypes;            /* NULL: none */
+    const npi_calibration *calibration; /* NULL: none */
+} npi_model_file;
+NPOS_MUST_CHECK npos_status npi_model_file_write(const char *path, const npi_model_file *model);
+
+/* Class names from the metadata; to be freed with npi_class_names_free. */
+NPOS_MUST_CHECK npos_status npi_model_file_classes(const npi_safetensors *file, const char *path,
+                                                   char ***names, int *classes);
+void npi_class_names_free(char **names, int classes);
+/* Calibration from the metadata; score NULL when there is none. */
+NPOS_MUST_CHECK npos_status npi_model_file_calibration(const npi_safetensors *file,
+                                                       npi_calibration *out);
+/* Fails on tensors that are neither parameters nor `prototypes`, naming the first. */
+NPOS_MUST_CHECK npos_status npi_model_file_strict(const npi_safetensors *file, const char *path,
+                                                  const npi_params *params);
+
+NPOS_MUST_CHECK npos_status npi_bank_write(const char *path, const npi_bank *bank);
+NPOS_MUST_CHECK npos_status npi_bank_read(const char *path, int dim, npi_bank *out);
+
+#endif

@@ -1,0 +1,263 @@
+#include "jobs/run.h"
+
+#include <string.h>
+
+#include "base/file.h"
+#include "base/memory.h"
+#include "jobs/compute.h"
+#include "jobs/model_file.h"
+#include "jobs/settings.h"
+
+enum { PASS = 128 }; /* images of one pass; results do not depend on it */
+
+/* The network of an opened run with what its heads need on the device. */
+typedef struct network {
+    npi_model model;
+    npi_plan *plan;
+    npi_augment_desc normalise;
+    float *h, *hidden, *raw, *z, *phi_hidden, *phi, *logits; /* of PASS images */
+    uint8_t *images;
+} network;
+
+void npi_features_clear(npi_features *features) {
+    npi_free(features->h);
+    npi_free(features->z);
+    npi_free(features->phi);
+    npi_free(features->logits);
+    *features = (npi_features){0};
+}
+
+void npi_bank_clear(npi_bank *bank) {
+    npi_free(bank->h);
+    npi_free(bank->labels);
+    for (int64_t i = 0; bank->names && i < bank->n; i++)
+        npi_free(bank->names[i]);
+    npi_free(bank->names);
+    *bank = (npi_bank){0};
+}
+
+static npos_status alloc_rows(npi_device *dev, int width, float **out) {
+    return dev->memory->alloc(dev, (size_t)PASS * (size_t)width * sizeof(float), "features", out);
+}
+
+static npos_status make_network(npi_run *run, network *net) {
+    npi_device *dev = run->dev;
+    npi_model_desc desc = npi_settings_model(&run->recipe, run->classes);
+    NPI_TRY(npi_model_create(dev, &desc, false, &net->model));
+    NPI_TRY(npi_plan_create(&net->model, PASS, false, &net->plan));
+    net->normalise = npi_settings_augment(&run->recipe);
+    const npi_model *m = &net->model;
+    size_t image =
+        (size_t)run->transform.size * (size_t)run->transform.size * (size_t)run->transform.channels;
+    NPI_TRY(dev->memory->alloc(dev, PASS * image, "images", &net->images));
+    NPI_TRY(alloc_rows(dev, m->dim, &net->h));
+    if (!m->has_classifier) {
+        NPI_TRY(alloc_rows(dev, m->dim, &net->hidden));
+        NPI_TRY(alloc_rows(dev, m->proj, &net->raw));
+        NPI_TRY(alloc_rows(dev, m->proj, &net->z));
+    }
+    if (m->has_phi) {
+        NPI_TRY(alloc_rows(dev, m->phi[0].out, &net->phi_hidden));
+        NPI_TRY(alloc_rows(dev, 1, &net->phi));
+    }
+    return m->has_classifier ? alloc_rows(dev, m->classifier.out, &net->logits) : NPOS_OK;
+}
+
+static void free_network(npi_device *dev, network *net) {
+    if (!net)
+        return;
+    void *const all[] = {net->h,          net->hidden, net->raw,    net->z,
+                         net->phi_hidden, net->phi,    net->logits, net->images};
+    for (size_t i = 0; i < sizeof all / sizeof *all; i++)
+        dev->memory->free(dev, all[i]);
+    npi_plan_free(net->plan);
+    npi_model_free(&net->model);
+    npi_free(net);
+}
+
+static npos_status read_weights(npi_run *run, network *net, const npi_safetensors *file,
+                                const char *path) {
+    NPI_TRY(npi_model_file_strict(file, path, &net->model.params));
+    NPI_TRY(npi_params_read(&net->model.params, NPI_ARENA_VALUES, file, ""));
+    NPI_TRY(npi_plan_pack(net->plan));
+    run->dim = net->model.dim;
+    run->proj = net->model.proj;
+    run->has_head = net->model.has_phi;
+    run->has_classifier = net->model.has_classifier;
+    if (run->has_classifier)
+        return NPOS_OK;
+    const npi_named_tensor *tensor;
+    size_t count = (size_t)run->classes * (size_t)run->proj;
+    NPI_TRY(npi_safetensors_get(file, "prototypes", NPI_F32, 2,
+                                (int64_t[]){run->classes, run->proj}, &tensor));
+    NPI_TRY(npi_alloc(&run->prototypes, count, sizeof(float), "prototypes"));
+    memcpy(run->prototypes, tensor->data, count * sizeof(float));
+    return NPOS_OK;
+}
+
+static npos_status open_parts(npi_run *run, const npos_compute *compute) {
+    char *recipe = NULL, *model = NULL;
+    npi_safetensors *file = NULL;
+    network *net;
+    npos_status status;
+    NPI_TRY_GOTO(npi_path_join(&recipe, run->path, "recipe.yaml"), done);
+    NPI_TRY_GOTO(npi_path_join(&model, run->path, "model.safetensors"), done);
+    if (!npi_is_file(recipe) || !npi_is_file(model)) {
+        const char *missing = npi_is_file(recipe) ? model : recipe;
+        status =
+            npi_hint(npi_fail(NPOS_NOT_FOUND, "%s: no such file: '%s' is not a finished run",
+                              missing, run->path),
+                     "a run directory is what `npos train --out` wrote; an interrupted one needs "
+                     "`npos train --out %s --resume` first",
+                     run->path);
+        goto done;
+    }
+    NPI_TRY_GOTO(npi_recipe_load(recipe, &run->recipe), done);
+    run->transform = npi_settings_transform(&run->recipe);
+    NPI_TRY_GOTO(npi_safetensors_open(model, &file), done);
+    NPI_TRY_GOTO(npi_model_file_classes(file, model, &run->class_names, &run->classes), done);
+    NPI_TRY_GOTO(npi_model_file_calibration(file, &run->calibration), done);
+    NPI_TRY_GOTO(npi_compute_open(compute, &run->dev), done);
+    NPI_TRY_GOTO(npi_alloc(&net, 1, sizeof *net, "network"), done);
+    run->network = net;
+    NPI_TRY_GOTO(make_network(run, net), done);
+    status = read_weights(run, net, file, model);
+done:
+    npi_safetensors_close(file);
+    npi_free(recipe);
+    npi_free(model);
+    return status;
+}
+
+npos_status npi_run_open(const char *path, const npos_compute *compute, npi_run **out) {
+    npi_run *run;
+    *out = NULL;
+    NPI_TRY(npi_alloc(&run, 1, sizeof *run, "run"));
+    npos_status status = npi_strdup(&run->path, path);
+    if (status == NPOS_OK)
+        status = open_parts(run, compute);
+    if (status == NPOS_OK)
+        *out = run;
+    else
+        npi_run_close(run);
+    return status;
+}
+
+void npi_run_close(npi_run *run) {
+    if (!run)
+        return;
+    if (run->dev)
+        free_network(run->dev, run->network);
+    npi_device_close(run->dev);
+    npi_class_names_free(run->class_names, run->classes);
+    npi_bank_clear(&run->bank);
+    npi_recipe_clear(&run->recipe);
+    npi_free(run->calibration.score);
+    npi_free(run->prototypes);
+    npi_free(run->path);
+    npi_free(run);
+}
+
+npos_status npi_run_bank(npi_run *run) {
+    if (run->bank.n != 0)
+        return NPOS_OK;
+    char *path;
+    NPI_TRY(npi_path_join(&path, run->path, "bank.safetensors"));
+    npos_status status = npi_bank_read(path, run->dim, &run->bank);
+    npi_free(path);
+    return status;
+}
+
+/* The heads' outputs of the images whose h was just computed. */
+static npos_status run_heads(npi_device *dev, network *net) {
+    const npi_model *m = &net->model;
+    if (m->has_classifier)
+        return npi_linear_forward(m, &m->classifier, PASS, net->h, false, net->logits);
+    const float *raw = net->h;
+    if (m->has_projection) {
+        NPI_TRY(npi_linear_forward(m, &m->projection[0], PASS, net->h, true, net->hidden));
+        NPI_TRY(npi_linear_forward(m, &m->projection[1], PASS, net->hidden, false, net->raw));
+        raw = net->raw;
+    }
+    NPI_TRY(dev->rows->normalize_forward(dev, PASS, m->proj, raw, net->z, NULL));
+    if (!m->has_phi)
+        return NPOS_OK;
+    NPI_TRY(npi_linear_forward(m, &m->phi[0], PASS, net->h, true, net->phi_hidden));
+    return npi_linear_forward(m, &m->phi[1], PASS, net->phi_hidden, false, net->phi);
+}
+
+static npos_status fetch(npi_device *dev, const float *from, float *to, int64_t first, int n,
+                         int width) {
+    if (!to)
+        return NPOS_OK;
+    return dev->memory->download(dev, to + (size_t)first * (size_t)width, from,
+                                 (size_t)n * (size_t)width * sizeof(float));
+}
+
+/* Images first..first+n of the host's pixels through the network. */
+static npos_status pass(npi_run *run, const uint8_t *pixels, int64_t first, int n,
+                        npi_features *out) {
+    network *net = run->network;
+    npi_device *dev = run->dev;
+    size_t image =
+        (size_t)run->transform.size * (size_t)run->transform.size * (size_t)run->transform.channels;
+    NPI_TRY(
+        dev->memory->upload(dev, net->images, pixels + (size_t)first * image, (size_t)n * image));
+    NPI_TRY(dev->augment->normalise(dev, &net->normalise, net->images, 0, PASS,
+                                    npi_plan_input(net->plan)));
+    NPI_TRY(npi_plan_forward(net->plan, net->h));
+    NPI_TRY(run_heads(dev, net));
+    NPI_TRY(fetch(dev, net->h, out->h, first, n, out->dim));
+    NPI_TRY(fetch(dev, net->z, out->z, first, n, out->proj));
+    NPI_TRY(fetch(dev, net->phi, out->phi, first, n, 1));
+    return fetch(dev, net->logits, out->logits, first, n, out->classes);
+}
+
+npos_status npi_run_features(npi_run *run, const uint8_t *pixels, int64_t n,
+                             const npos_compute *compute, const char *phase, npi_features *out) {
+    const npi_model *m = &((network *)run->network)->model;
+    size_t rows = (size_t)n;
+    npos_status status;
+    out->n = n;
+    out->dim = m->dim;
+    NPI_TRY_GOTO(npi_alloc(&out->h, rows * (size_t)m->dim, sizeof(float), "embeddings"), done);
+    if (m->has_classifier) {
+        out->classes = run->classes;
+        NPI_TRY_GOTO(npi_alloc(&out->logits, rows * (size_t)out->classes, sizeof(float), "logits"),
+                     done);
+    } else {
+        out->proj = m->proj;
+        NPI_TRY_GOTO(npi_alloc(&out->z, rows * (size_t)m->proj, sizeof(float), "projections"),
+                     done);
+    }
+    if (m->has_phi)
+        NPI_TRY_GOTO(npi_alloc(&out->phi, rows, sizeof(float), "head's logits"), done);
+    status = NPOS_OK;
+    for (int64_t first = 0; first < n; first += PASS) {
+        int count = n - first < PASS ? (int)(n - first) : PASS;
+        NPI_TRY_GOTO(npi_compute_progress(compute, phase, first, n, NULL), done);
+        NPI_TRY_GOTO(pass(run, pixels, first, count, out), done);
+    }
+    status = npi_compute_progress(compute, phase, n, n, NULL);
+done:
+    if (status != NPOS_OK)
+        npi_features_clear(out);
+    return status;
+}
+
+npos_status npi_run_set_calibration(npi_run *run, const npi_calibration *calibration) {
+    network *net = run->network;
+    char *path, *score;
+    NPI_TRY(npi_path_join(&path, run->path, "model.safetensors"));
+    npi_model_file model = {&net->model.params, run->classes,    run->proj,
+                            run->class_names,   run->prototypes, calibration};
+    npos_status status = npi_model_file_write(path, &model);
+    npi_free(path);
+    if (status != NPOS_OK)
+        return status;
+    NPI_TRY(npi_strdup(&score, calibration->score));
+    npi_free(run->calibration.score);
+    run->calibration = *calibration;
+    run->calibration.score = score;
+    return NPOS_OK;
+}

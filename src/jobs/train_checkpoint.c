@@ -1,0 +1,161 @@
+/* checkpoint.safetensors: all that a resumed run needs to continue bit for bit.
+ *
+ *   values/NAME, velocity/NAME    parameters (and buffers) in PyTorch's layout
+ *   prototypes [classes][proj]; rings [classes][ring][dim]; pushed [classes] int64
+ *   sums                          float64: the epoch's sums so far
+ *   metadata: format, epoch, step (the next to run), data_hash, recipe (the whole text) */
+#include <inttypes.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/memory.h"
+#include "jobs/model_file.h"
+#include "jobs/trainer.h"
+
+static const char format[] = "npos-checkpoint-1";
+enum { SUMS = sizeof(npi_epoch_sums) / sizeof(double) };
+
+/* Adds a float32 array that lies in device memory. */
+static npos_status add_device(npi_trainer *t, npi_tensor_list *list, const char *name, int ndim,
+                              const int64_t *shape, const float *from) {
+    size_t bytes = sizeof(float);
+    for (int i = 0; i < ndim; i++)
+        bytes *= (size_t)shape[i];
+    NPI_TRY(npi_tensor_list_add(list, "", name, NPI_F32, ndim, shape, NULL));
+    return t->dev->memory->download(t->dev, (void *)(uintptr_t)list->tensors[list->count - 1].data,
+                                    from, bytes);
+}
+
+static npos_status collect(npi_trainer *t, npi_tensor_list *list) {
+    const npi_objective *o = &t->objective;
+    NPI_TRY(npi_tensor_list_add_params(list, "values/", &t->model.params, NPI_ARENA_VALUES));
+    NPI_TRY(npi_tensor_list_add_params(list, "velocity/", &t->model.params, NPI_ARENA_VELOCITY));
+    if (o->mu)
+        NPI_TRY(add_device(t, list, "prototypes", 2, (int64_t[]){t->images.classes, t->model.proj},
+                           o->mu));
+    if (o->synth) {
+        const npi_ring *r = &o->ring;
+        int64_t counts[1] = {r->classes};
+        NPI_TRY(add_device(t, list, "rings", 3, (int64_t[]){r->classes, r->size, r->dim}, r->rows));
+        NPI_TRY(npi_tensor_list_add(list, "", "pushed", NPI_I64, 1, counts, t->pushed));
+    }
+    return npi_tensor_list_add(list, "", "sums", NPI_F64, 1, (int64_t[]){SUMS}, &t->sums);
+}
+
+npos_status npi_trainer_save(npi_trainer *t) {
+    npi_tensor_list list = {0};
+    char *path = NULL, epoch[24], step[24], hash[24];
+    snprintf(epoch, sizeof epoch, "%d", t->epoch);
+    snprintf(step, sizeof step, "%d", t->step);
+    snprintf(hash, sizeof hash, "%016" PRIx64, t->images.hash);
+    const char *const metadata[] = {"format",    format, "epoch",  epoch,          "step", step,
+                                    "data_hash", hash,   "recipe", t->recipe_text, NULL};
+    npos_status status = npi_trainer_path(t, "checkpoint.safetensors", &path);
+    if (status == NPOS_OK)
+        status = collect(t, &list);
+    if (status == NPOS_OK)
+        status = npi_safetensors_write(path, list.tensors, list.count, metadata);
+    npi_tensor_list_clear(&list);
+    npi_free(path);
+    return status;
+}
+
+/* ---- restoring ------------------------------------------------------------------------------------- */
+
+/* Length of the line that starts at `at`, and the same for its key. */
+static size_t line_length(const char *at) {
+    return strcspn(at, "\n");
+}
+
+/* The recipes must be the same text; the first line that differs is named. */
+static npos_status compare_recipes(const char *path, const char *stored, const char *now) {
+    while (*stored && *now) {
+        size_t a = line_length(stored), b = line_length(now);
+        if (a != b || memcmp(stored, now, a) != 0) {
+            int key = (int)strcspn(now, ":"), was = (int)strcspn(stored, "#"),
+                is = (int)strcspn(now, "#");
+            return npi_hint(
+                npi_fail(NPOS_INVALID_ARGUMENT,
+                         "%s belongs to another recipe: its '%.*s' differs: %.*s there, %.*s now",
+                         path, key, now, was < (int)a ? was : (int)a, stored,
+                         is < (int)b ? is : (int)b, now),
+                "resume with the recipe and settings that the run was started with, or leave "
+                "--recipe and --set out");
+        }
+        stored += a + (stored[a] == '\n');
+        now += b + (now[b] == '\n');
+    }
+    return NPOS_OK;
+}
+
+static npos_status check_metadata(npi_trainer *t, const npi_safetensors *file, const char *path) {
+    static const char *const keys[] = {"format", "epoch", "step", "data_hash", "recipe"};
+    const char *value[5];
+    char hash[24];
+    for (int i = 0; i < 5; i++) {
+        value[i] = npi_safetensors_metadata(file, keys[i]);
+        if (!value[i])
+            return npi_fail(NPOS_BAD_DATA, "%s: lacks '%s': not a checkpoint of npos", path,
+                            keys[i]);
+    }
+    if (strcmp(value[0], format) != 0)
+        return npi_fail(NPOS_UNSUPPORTED, "%s: format '%s', expected '%s'", path, value[0], format);
+    NPI_TRY(compare_recipes(path, value[4], t->recipe_text));
+    snprintf(hash, sizeof hash, "%016" PRIx64, t->images.hash);
+    if (strcmp(value[3], hash) != 0)
+        return npi_hint(npi_fail(NPOS_BAD_DATA,
+                                 "%s: the training images changed: hash %s then, %s now", path,
+                                 value[3], hash),
+                        "'%s' must hold the images that the run was started with", t->images.spec);
+    t->epoch = atoi(value[1]);
+    t->step = atoi(value[2]);
+    if (t->epoch < 0 || t->epoch > t->recipe.epochs || t->step < 0 || t->step >= t->schedule.steps)
+        return npi_fail(NPOS_BAD_DATA,
+                        "%s: stands at epoch %s, step %s, which this run does not have", path,
+                        value[1], value[2]);
+    return NPOS_OK;
+}
+
+static npos_status read_device(npi_trainer *t, const npi_safetensors *file, const char *name,
+                               int ndim, const int64_t *shape, float *to) {
+    const npi_named_tensor *tensor;
+    size_t bytes = sizeof(float);
+    for (int i = 0; i < ndim; i++)
+        bytes *= (size_t)shape[i];
+    NPI_TRY(npi_safetensors_get(file, name, NPI_F32, ndim, shape, &tensor));
+    return t->dev->memory->upload(t->dev, to, tensor->data, bytes);
+}
+
+static npos_status restore(npi_trainer *t, const npi_safetensors *file, const char *path) {
+    const npi_objective *o = &t->objective;
+    const npi_named_tensor *tensor;
+    NPI_TRY(check_metadata(t, file, path));
+    NPI_TRY(npi_params_read(&t->model.params, NPI_ARENA_VALUES, file, "values/"));
+    NPI_TRY(npi_params_read(&t->model.params, NPI_ARENA_VELOCITY, file, "velocity/"));
+    NPI_TRY(npi_safetensors_get(file, "sums", NPI_F64, 1, (int64_t[]){SUMS}, &tensor));
+    memcpy(&t->sums, tensor->data, sizeof t->sums);
+    if (o->mu)
+        NPI_TRY(read_device(t, file, "prototypes", 2, (int64_t[]){t->images.classes, t->model.proj},
+                            o->mu));
+    if (!o->synth)
+        return NPOS_OK;
+    const npi_ring *r = &o->ring;
+    size_t counts = (size_t)r->classes * sizeof *t->pushed;
+    NPI_TRY(read_device(t, file, "rings", 3, (int64_t[]){r->classes, r->size, r->dim}, r->rows));
+    NPI_TRY(npi_safetensors_get(file, "pushed", NPI_I64, 1, (int64_t[]){r->classes}, &tensor));
+    memcpy(t->pushed, tensor->data, counts);
+    return t->dev->memory->upload(t->dev, r->count, t->pushed, counts);
+}
+
+npos_status npi_trainer_restore(npi_trainer *t) {
+    npi_safetensors *file = NULL;
+    char *path;
+    NPI_TRY(npi_trainer_path(t, "checkpoint.safetensors", &path));
+    npos_status status = npi_safetensors_open(path, &file);
+    if (status == NPOS_OK)
+        status = restore(t, file, path);
+    npi_safetensors_close(file);
+    npi_free(path);
+    return status;
+}

@@ -1,0 +1,148 @@
+#include <math.h>
+#include <string.h>
+
+#include "base/memory.h"
+#include "jobs/compute.h"
+#include "jobs/model_file.h"
+#include "jobs/trainer.h"
+
+enum { PASS = 128 };
+
+/* Calls `take` with the embeddings h [n][dim] (device memory, PASS rows of room) of consecutive images, in inference mode. */
+typedef npos_status take_fn(npi_trainer *t, void *context, int64_t first, int n, const float *h);
+
+static npos_status embed_all(npi_trainer *t, const npi_images *images, const char *phase,
+                             take_fn *take, void *context) {
+    npi_device *dev = t->dev;
+    npi_plan *plan = NULL;
+    float *h = NULL;
+    uint8_t *pixels = NULL;
+    npos_status status;
+    size_t image = (size_t)images->size * (size_t)images->size * (size_t)images->channels;
+    NPI_TRY_GOTO(npi_plan_create(&t->model, PASS, false, &plan), done);
+    NPI_TRY_GOTO(npi_plan_pack(plan), done);
+    NPI_TRY_GOTO(dev->memory->alloc(dev, PASS * (size_t)t->model.dim * sizeof *h, "embeddings", &h),
+                 done);
+    NPI_TRY_GOTO(dev->memory->alloc(dev, PASS * image, "images", &pixels), done);
+    for (int64_t first = 0; first < images->count; first += PASS) {
+        int n = images->count - first < PASS ? (int)(images->count - first) : PASS;
+        NPI_TRY_GOTO(npi_compute_progress(&t->options->compute, phase, first, images->count, NULL),
+                     done);
+        NPI_TRY_GOTO(dev->memory->upload(dev, pixels, images->pixels + (size_t)first * image,
+                                         (size_t)n * image),
+                     done);
+        NPI_TRY_GOTO(
+            dev->augment->normalise(dev, &t->augment, pixels, 0, PASS, npi_plan_input(plan)), done);
+        NPI_TRY_GOTO(npi_plan_forward(plan, h), done);
+        NPI_TRY_GOTO(take(t, context, first, n, h), done);
+    }
+    status = npi_compute_progress(&t->options->compute, phase, images->count, images->count, NULL);
+done:
+    dev->memory->free(dev, h);
+    dev->memory->free(dev, pixels);
+    npi_plan_free(plan);
+    return status;
+}
+
+/* ---- prototypes' start ------------------------------------------------------------------------------- */
+
+typedef struct class_sums {
+    const int32_t *labels;
+    double *sum; /* [classes][proj] */
+    float *z;    /* [PASS][proj], host */
+} class_sums;
+
+/* Adds up z by class, a few rows at a time: the objective's buffers hold `samples` rows. */
+static npos_status add_rows(npi_trainer *t, void *context, int64_t first, int n, const float *h) {
+    class_sums *sums = context;
+    size_t proj = (size_t)t->model.proj, dim = (size_t)t->model.dim;
+    int room = t->objective.desc.samples;
+    for (int from = 0; from < n; from += room) {
+        int rows = n - from < room ? n - from : room;
+        NPI_TRY(npi_objective_project(&t->objective, rows, h + (size_t)from * dim, t->objective.z));
+        NPI_TRY(t->dev->memory->download(t->dev, sums->z, t->objective.z,
+                                         (size_t)rows * proj * sizeof(float)));
+        for (int i = 0; i < rows; i++) {
+            double *to = sums->sum + (size_t)sums->labels[first + from + i] * proj;
+            for (size_t j = 0; j < proj; j++)
+                to[j] += (double)sums->z[(size_t)i * proj + j];
+        }
+    }
+    return NPOS_OK;
+}
+
+npos_status npi_trainer_start_prototypes(npi_trainer *t, const npi_images *images) {
+    size_t classes = (size_t)t->images.classes, proj = (size_t)t->model.proj;
+    class_sums sums = {.labels = images->labels};
+    float *mu = NULL;
+    npos_status status;
+    NPI_TRY_GOTO(npi_alloc(&sums.sum, classes * proj, sizeof *sums.sum, "prototypes"), done);
+    NPI_TRY_GOTO(npi_alloc(&sums.z, PASS * proj, sizeof *sums.z, "projections"), done);
+    NPI_TRY_GOTO(npi_alloc(&mu, classes * proj, sizeof *mu, "prototypes"), done);
+    NPI_TRY_GOTO(embed_all(t, images, "start prototypes", add_rows, &sums), done);
+    for (size_t c = 0; c < classes; c++) {
+        double square = 0;
+        for (size_t j = 0; j < proj; j++)
+            square += sums.sum[c * proj + j] * sums.sum[c * proj + j];
+        for (size_t j = 0; j < proj; j++)
+            mu[c * proj + j] = (float)(sums.sum[c * proj + j] / fmax(sqrt(square), 1e-12));
+    }
+    status = t->dev->memory->upload(t->dev, t->objective.mu, mu, classes * proj * sizeof *mu);
+done:
+    npi_free(sums.sum);
+    npi_free(sums.z);
+    npi_free(mu);
+    return status;
+}
+
+/* ---- the end ------------------------------------------------------------------------------------------ */
+
+static npos_status keep_rows(npi_trainer *t, void *context, int64_t first, int n, const float *h) {
+    npi_bank *bank = context;
+    size_t dim = (size_t)bank->dim;
+    return t->dev->memory->download(t->dev, bank->h + (size_t)first * dim, h,
+                                    (size_t)n * dim * sizeof *bank->h);
+}
+
+static npos_status write_bank(npi_trainer *t) {
+    char *path = NULL;
+    npi_bank bank = {.n = t->images.count,
+                     .dim = t->model.dim,
+                     .labels = t->images.labels,
+                     .names = t->images.names}; /* labels and names belong to the images */
+    npos_status status;
+    NPI_TRY(npi_alloc(&bank.h, (size_t)bank.n * (size_t)bank.dim, sizeof *bank.h,
+                      "training embeddings"));
+    NPI_TRY_GOTO(embed_all(t, &t->images, "embed training images", keep_rows, &bank), done);
+    NPI_TRY_GOTO(npi_trainer_path(t, "bank.safetensors", &path), done);
+    status = npi_bank_write(path, &bank);
+done:
+    npi_free(bank.h);
+    npi_free(path);
+    return status;
+}
+
+static npos_status write_model(npi_trainer *t) {
+    char *path = NULL;
+    float *mu = NULL;
+    size_t count = (size_t)t->images.classes * (size_t)t->model.proj;
+    npos_status status;
+    if (t->objective.mu) {
+        NPI_TRY(npi_alloc(&mu, count, sizeof *mu, "prototypes"));
+        NPI_TRY_GOTO(t->dev->memory->download(t->dev, mu, t->objective.mu, count * sizeof *mu),
+                     done);
+    }
+    NPI_TRY_GOTO(npi_trainer_path(t, "model.safetensors", &path), done);
+    npi_model_file model = {
+        &t->model.params, t->images.classes, t->model.proj, t->images.class_names, mu, NULL};
+    status = npi_model_file_write(path, &model);
+done:
+    npi_free(mu);
+    npi_free(path);
+    return status;
+}
+
+npos_status npi_trainer_finish(npi_trainer *t) {
+    NPI_TRY(write_bank(t));
+    return write_model(t);
+}

@@ -1,0 +1,246 @@
+#include <inttypes.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "base/file.h"
+#include "base/memory.h"
+#include "jobs/compute.h"
+#include "jobs/model_file.h"
+#include "jobs/trainer.h"
+
+npos_status npi_trainer_path(const npi_trainer *t, const char *name, char **out) {
+    return npi_path_join(out, t->options->out, name);
+}
+
+/* ---- recipe and run directory --------------------------------------------------------------------- */
+
+static bool has_file(const npi_trainer *t, const char *name) {
+    char *path;
+    if (npi_trainer_path(t, name, &path) != NPOS_OK)
+        return false;
+    bool found = npi_is_file(path);
+    npi_free(path);
+    return found;
+}
+
+static npos_status load_recipe(npi_trainer *t) {
+    const npos_train_options *o = t->options;
+    char *stored = NULL;
+    npos_status status = npi_trainer_path(t, "recipe.yaml", &stored);
+    if (status == NPOS_OK && !o->recipe && !o->resume)
+        status = npi_hint(npi_fail(NPOS_INVALID_ARGUMENT, "train: no recipe is given"),
+                          "`npos recipes` lists them");
+    if (status == NPOS_OK)
+        status = npi_recipe_load(o->recipe ? o->recipe : stored, &t->recipe);
+    for (int i = 0; status == NPOS_OK && i < o->set_count; i++)
+        status = npi_recipe_set(&t->recipe, o->set[i]);
+    if (status == NPOS_OK && o->data) {
+        npi_free(t->recipe.data);
+        t->recipe.data = NULL;
+        status = npi_strdup(&t->recipe.data, o->data);
+    }
+    if (status == NPOS_OK)
+        status = npi_recipe_check(&t->recipe);
+    if (status == NPOS_OK)
+        status = npi_recipe_format(&t->recipe, true, &t->recipe_text);
+    npi_free(stored);
+    return status;
+}
+
+static npos_status check_folder(npi_trainer *t) {
+    const npos_train_options *o = t->options;
+    if (!o->out || !*o->out)
+        return npi_hint(npi_fail(NPOS_INVALID_ARGUMENT, "train: no run directory is given"),
+                        "--out RUN says where to write");
+    bool there = has_file(t, "checkpoint.safetensors") || has_file(t, "model.safetensors");
+    if (there && !o->resume)
+        return npi_hint(npi_fail(NPOS_INVALID_ARGUMENT, "'%s' already holds a run", o->out),
+                        "--resume continues it; or choose another --out");
+    if (o->resume && !has_file(t, "checkpoint.safetensors"))
+        return npi_hint(
+            npi_fail(NPOS_NOT_FOUND, "'%s' holds no checkpoint.safetensors to resume from", o->out),
+            "leave --resume out to start a run there");
+    return npi_make_folders(o->out);
+}
+
+/* ---- data ------------------------------------------------------------------------------------------ */
+
+static npos_status progress(void *context, int64_t done, int64_t total) {
+    const npi_trainer *t = context;
+    return npi_compute_progress(&t->options->compute, "load data", done, total, NULL);
+}
+
+/* A SPEC without a split takes `split` where its format has such. */
+static npos_status load_split(npi_trainer *t, const char *spec, const char *split,
+                              npi_images *out) {
+    npi_transform transform = npi_settings_transform(&t->recipe);
+    char *whole = NULL;
+    bool add =
+        !strstr(spec, "#train") && !strstr(spec, "#test") && npi_dataset_has_split(spec, split);
+    const char *classes = strstr(spec, "#class");
+    int head = classes ? (int)(classes - spec) : (int)strlen(spec);
+    NPI_TRY(npi_format(&whole, "%.*s%s%s%s", head, spec, add ? "#" : "", add ? split : "",
+                       classes ? classes : ""));
+    npos_status status = npi_images_load(whole, &transform, 0, (uint64_t)t->recipe.seed,
+                                         t->options->compute.threads, progress, t, out);
+    npi_free(whole);
+    return status;
+}
+
+static npos_status check_images(const npi_trainer *t) {
+    const npi_images *images = &t->images;
+    if (images->classes < 2)
+        return npi_fail(NPOS_INVALID_ARGUMENT,
+                        "%s: training needs at least 2 classes, the images have %d", images->spec,
+                        images->classes);
+    if (images->count > INT32_MAX)
+        return npi_fail(NPOS_UNSUPPORTED, "%s: %" PRId64 " images, at most %d can be held",
+                        images->spec, images->count, INT32_MAX);
+    if (images->count < t->recipe.batch)
+        return npi_hint(npi_fail(NPOS_INVALID_ARGUMENT,
+                                 "%s: %" PRId64 " images are fewer than a batch of %d",
+                                 images->spec, images->count, t->recipe.batch),
+                        "--set batch=%" PRId64 " would do", images->count);
+    for (int c = 0; c < images->classes; c++) {
+        bool seen = false;
+        for (int64_t i = 0; i < images->count && !seen; i++)
+            seen = images->labels[i] == c;
+        if (!seen)
+            return npi_fail(NPOS_BAD_DATA, "%s: class '%s' has no images", images->spec,
+                            images->class_names[c]);
+    }
+    for (int64_t i = 0; i < images->count; i++)
+        if (images->labels[i] < 0)
+            return npi_fail(NPOS_BAD_DATA, "%s: image '%s' has no label", images->spec,
+                            images->names[i]);
+    return NPOS_OK;
+}
+
+static npos_status load_data(npi_trainer *t) {
+    if (!*t->recipe.data)
+        return npi_hint(npi_fail(NPOS_INVALID_ARGUMENT, "train: no training images are given"),
+                        "--data SPEC names a folder, an archive or a file of images");
+    NPI_TRY(load_split(t, t->recipe.data, "train", &t->images));
+    NPI_TRY(check_images(t));
+    npi_device *dev = t->dev;
+    size_t bytes = (size_t)t->images.count * (size_t)t->images.size * (size_t)t->images.size *
+                   (size_t)t->images.channels;
+    t->pixels = t->images.pixels;
+    if (dev->host)
+        return NPOS_OK;
+    NPI_TRY(dev->memory->alloc(dev, bytes, "training images", &t->pixels_owned));
+    t->pixels = t->pixels_owned;
+    return dev->memory->upload(dev, t->pixels_owned, t->images.pixels, bytes);
+}
+
+/* ---- network and objective -------------------------------------------------------------------------- */
+
+static npos_status plan(npi_trainer *t) {
+    npi_device *dev = t->dev;
+    const npi_recipe *r = &t->recipe;
+    int classes = t->images.classes, samples = r->batch * r->views;
+    npi_model_desc model = npi_settings_model(r, classes);
+    NPI_TRY(npi_model_create(dev, &model, true, &t->model));
+    NPI_TRY(npi_plan_create(&t->model, samples, true, &t->plan));
+    npi_objective_desc objective = npi_settings_objective(r, classes, t->model.dim);
+    NPI_TRY(npi_objective_create(npi_comm_self(), &t->model, t->plan, &objective, &t->objective));
+    t->augment = npi_settings_augment(r);
+    t->schedule = npi_settings_schedule(r, (int)(t->images.count / r->batch));
+    NPI_TRY(
+        dev->memory->alloc(dev, (size_t)r->batch * sizeof(int32_t), "batch indices", &t->index));
+    NPI_TRY(npi_alloc(&t->order, (size_t)t->images.count, sizeof *t->order, "order of the images"));
+    NPI_TRY(npi_alloc(&t->batch_index, (size_t)r->batch, sizeof *t->batch_index, "batch"));
+    NPI_TRY(npi_alloc(&t->batch_labels, (size_t)samples, sizeof *t->batch_labels, "batch labels"));
+    return npi_alloc(&t->pushed, (size_t)classes, sizeof *t->pushed, "ring counters");
+}
+
+static npos_status read_init(npi_trainer *t) {
+    npi_safetensors *file;
+    NPI_TRY(npi_safetensors_open(t->options->init, &file));
+    npos_status status = npi_model_file_strict(file, t->options->init, &t->model.params);
+    if (status == NPOS_OK)
+        status = npi_params_read(&t->model.params, NPI_ARENA_VALUES, file, "");
+    npi_safetensors_close(file);
+    return status;
+}
+
+/* compat authors: their prototypes start from the test set. */
+static npos_status start_prototypes(npi_trainer *t) {
+    if (t->objective.desc.method == NPI_METHOD_CE)
+        return NPOS_OK;
+    if (!npi_settings_authors(&t->recipe))
+        return npi_trainer_start_prototypes(t, &t->images);
+    npi_images test = {0};
+    const char *spec = *t->recipe.test ? t->recipe.test : t->recipe.data;
+    NPI_TRY(load_split(t, spec, "test", &test));
+    npos_status status =
+        test.classes == t->images.classes
+            ? npi_trainer_start_prototypes(t, &test)
+            : npi_fail(NPOS_SHAPE_MISMATCH, "%s: %d classes, the training images have %d",
+                       test.spec, test.classes, t->images.classes);
+    npi_images_clear(&test);
+    return status;
+}
+
+static npos_status start(npi_trainer *t) {
+    if (t->options->resume)
+        return npi_trainer_restore(t);
+    NPI_TRY(npi_params_init(&t->model.params, (uint64_t)t->recipe.seed));
+    if (t->options->init)
+        NPI_TRY(read_init(t));
+    return start_prototypes(t);
+}
+
+static npos_status tell_plan(npi_trainer *t) {
+    char text[160];
+    size_t peak;
+    t->dev->memory->usage(t->dev, &t->plan_bytes, &peak);
+    snprintf(text, sizeof text,
+             "%s: %.0f MiB for the plan, %.0f MiB of images, %" PRId64 " images, %d classes",
+             t->dev->name, (double)t->plan_bytes / 0x1p20,
+             (double)t->images.count * t->images.size * t->images.size * t->images.channels /
+                 0x1p20,
+             t->images.count, t->images.classes);
+    NPI_TRY(npi_compute_progress(&t->options->compute, "plan", 1, 1, text));
+    for (int i = 0; t->options->compute.verbose && i < t->model.arch.layer_count; i++) {
+        snprintf(text, sizeof text, "%s: %s", t->model.arch.layers[i].conv,
+                 npi_plan_variant(t->plan, i));
+        NPI_TRY(npi_compute_progress(&t->options->compute, "plan", 1, 1, text));
+    }
+    return NPOS_OK;
+}
+
+npos_status npi_trainer_open(const npos_train_options *options, npi_trainer *out) {
+    *out = (npi_trainer){.options = options};
+    if (options->out && options->resume && !npi_is_folder(options->out))
+        return npi_fail(NPOS_NOT_FOUND, "'%s': no such run directory to resume", options->out);
+    NPI_TRY(load_recipe(out));
+    NPI_TRY(check_folder(out));
+    NPI_TRY(npi_compute_open(&options->compute, &out->dev));
+    NPI_TRY(load_data(out));
+    NPI_TRY(plan(out));
+    NPI_TRY(start(out));
+    if (!options->resume)
+        NPI_TRY(npi_trainer_describe(out));
+    NPI_TRY(npi_trainer_log_open(out, out->epoch));
+    return tell_plan(out);
+}
+
+void npi_trainer_close(npi_trainer *t) {
+    npi_tb_close(t->events);
+    npi_objective_free(&t->objective);
+    npi_plan_free(t->plan);
+    npi_model_free(&t->model);
+    if (t->dev) {
+        t->dev->memory->free(t->dev, t->index);
+        t->dev->memory->free(t->dev, t->pixels_owned);
+    }
+    npi_device_close(t->dev);
+    npi_images_clear(&t->images);
+    npi_free(t->order);
+    npi_free(t->batch_index);
+    npi_free(t->batch_labels);
+    npi_free(t->pushed);
+    npi_free(t->recipe_text);
+    npi_recipe_clear(&t->recipe);
+}

@@ -1,0 +1,64 @@
+/* jobs/trainer.h - the state of a training run, shared by the files that make it (train_setup.c), run it (train.c), log
+ * it (train_log.c), save and resume it (train_checkpoint.c) and finish it (train_finish.c). */
+#ifndef NPI_JOBS_TRAINER_H
+#define NPI_JOBS_TRAINER_H
+
+#include "io/tb_events.h"
+#include "jobs/settings.h"
+#include "npos/npos.h"
+
+/* What is summed up over an epoch; lives in checkpoints, so that a run stopped within an epoch logs the same line. */
+typedef struct npi_epoch_sums {
+    double losses[NPI_LOSS_COUNT]; /* sums over the steps so far */
+    double open_steps;             /* of them with R_open */
+    double total, seconds;
+} npi_epoch_sums;
+
+typedef struct npi_trainer {
+    const npos_train_options *options;
+    npi_recipe recipe;
+    char *recipe_text; /* npi_recipe_format: what a resumed run must agree with */
+    npi_images images;
+    npi_device *dev;
+    npi_model model;
+    npi_plan *plan;
+    npi_objective objective;
+    npi_schedule schedule;
+    npi_augment_desc augment;
+    const uint8_t *pixels;               /* training images in device memory */
+    void *pixels_owned;                  /* NULL where the host's memory serves */
+    int32_t *index;                      /* [batch], device memory */
+    int32_t *order;                      /* [images], host: this epoch's permutation */
+    int32_t *batch_index, *batch_labels; /* [batch], [batch x views], host */
+    uint64_t *pushed;                    /* [classes], host: embeddings that went into each ring */
+    int epoch, step;                     /* the next step to run */
+    npi_epoch_sums sums;
+    npi_tb_events *events;
+    size_t plan_bytes; /* device memory at the first step */
+} npi_trainer;
+
+/* train_setup.c: reads recipe and data, plans everything, starts or restores the weights.  Release in any case. */
+NPOS_MUST_CHECK npos_status npi_trainer_open(const npos_train_options *options, npi_trainer *out);
+void npi_trainer_close(npi_trainer *trainer);
+
+/* train_checkpoint.c */
+NPOS_MUST_CHECK npos_status npi_trainer_save(npi_trainer *trainer);
+NPOS_MUST_CHECK npos_status npi_trainer_restore(npi_trainer *trainer);
+
+/* train_log.c: recipe.yaml and manifest.json; one line an epoch into log.jsonl and TensorBoard's events; what an earlier
+ * attempt logged from epoch `first` on is dropped. */
+NPOS_MUST_CHECK npos_status npi_trainer_describe(npi_trainer *trainer);
+NPOS_MUST_CHECK npos_status npi_trainer_log_open(npi_trainer *trainer, int first);
+NPOS_MUST_CHECK npos_status npi_trainer_log_epoch(npi_trainer *trainer, double rate);
+
+/* train_finish.c: embeds all training images in inference mode; writes bank.safetensors and model.safetensors. */
+NPOS_MUST_CHECK npos_status npi_trainer_finish(npi_trainer *trainer);
+/* Prototypes from the mean of z over each class of `images`, in inference mode. */
+NPOS_MUST_CHECK npos_status npi_trainer_start_prototypes(npi_trainer *trainer,
+                                                         const npi_images *images);
+
+/* *out = RUN/name, to be freed with npi_free. */
+NPOS_MUST_CHECK npos_status npi_trainer_path(const npi_trainer *trainer, const char *name,
+                                             char **out);
+
+#endif

@@ -1,0 +1,32 @@
+/* ood/accuracy.h - which class an image belongs to, and how often that is right. */
+#ifndef NPI_OOD_ACCURACY_H
+#define NPI_OOD_ACCURACY_H
+
+#include "ood/detector.h"
+#include "ood/results.h"
+
+enum { NPI_VOTE_K = 50 }; /* neighbours that vote; all of them where the bank holds fewer */
+
+/* class_of[n] by the vote of the nearest NPI_VOTE_K training embeddings, one vote each; among
+ * classes with equal votes the one whose first voter is nearest (equal distances: lower training
+ * index first).  confidence[n] (may be NULL) = the winner's share of the votes.  Needs the bank. */
+NPOS_MUST_CHECK npos_status npi_classify_knn(const npi_detector_model *model,
+                                             const npi_outputs *outputs, int32_t *class_of,
+                                             double *confidence);
+/* class_of[n] of the nearest prototype in cosine, ties: lower class; confidence[n] (may be NULL) =
+ * its share of softmax_c(cos(z, mu_c)/tau), the model that L_comp fits.  Needs prototypes. */
+void npi_classify_prototype(const npi_detector_model *model, const npi_outputs *outputs,
+                            int32_t *class_of, double *confidence);
+/* class_of[n] of the classifier's largest logit, ties: lower class; confidence[n] (may be NULL) =
+ * its softmax probability.  Needs the classifier. */
+void npi_classify_head(const npi_detector_model *model, const npi_outputs *outputs,
+                       int32_t *class_of, double *confidence);
+
+/* The share of images whose class is found, by each way that the model has; -1 for the others, and
+ * for all when no image has a label.  Images with label -1 are left out.  labels[n] are the model's
+ * class numbers. */
+NPOS_MUST_CHECK npos_status npi_measure_accuracy(const npi_detector_model *model,
+                                                 const npi_outputs *outputs, const int32_t *labels,
+                                                 npi_accuracy *out);
+
+#endif

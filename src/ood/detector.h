@@ -1,0 +1,86 @@
+/* ood/detector.h - from what a network says of an image to one number, larger = more
+ * in-distribution.
+ *
+ * A detector is one file, ood/detector_NAME.c, which defines an npi_detector_kind, and one line in
+ * ood/detectors.c.  It says what it needs of the model, is fitted on training data only, and scores
+ * each image by itself: the score of an image never depends on the other images of the call.  See
+ * docs/detectors.md for the equations and for how to add one. */
+#ifndef NPI_OOD_DETECTOR_H
+#define NPI_OOD_DETECTOR_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "ood/neighbours.h"
+#include "tensor/device.h"
+
+/* What the network says of n images; host memory of the caller.  NULL where the model has no such
+ * output. */
+typedef struct npi_outputs {
+    int64_t n;
+    int dim, proj, classes;
+    const float *h;      /* [n][dim] penultimate embeddings */
+    const float *z;      /* [n][proj] normalised projections */
+    const float *phi;    /* [n] logit of the outlier head */
+    const float *logits; /* [n][classes] of the classifier */
+} npi_outputs;
+
+/* What detectors may be fitted on: the model and its training embeddings.  Borrowed; it must outlive
+ * the detectors. */
+typedef struct npi_detector_model {
+    const char *name; /* the run, in errors */
+    npi_device *dev;
+    int dim, proj, classes;
+    bool has_head, has_classifier;
+    const float *prototypes;        /* [classes][proj] unit rows, or NULL */
+    double tau;                     /* temperature of the prototypes */
+    const npi_neighbour_bank *bank; /* training embeddings, or NULL */
+    const int32_t *bank_labels;     /* [count of the bank] */
+    int knn_k;
+} npi_detector_model;
+
+/* What a detector asks of the model, a sum of: */
+typedef enum npi_detector_need {
+    NPI_NEEDS_BANK = 1,
+    NPI_NEEDS_PROTOTYPES = 2,
+    NPI_NEEDS_HEAD = 4,
+    NPI_NEEDS_CLASSIFIER = 8
+} npi_detector_need;
+
+typedef struct npi_detector_kind {
+    const char *name;
+    unsigned needs;
+    /* Fits on the model: *state is the detector's own, NULL when it keeps nothing.  NULL: nothing to
+     * fit or check. */
+    npos_status (*fit)(const npi_detector_model *model, void **state);
+    void (*free)(void *state); /* NULL when there is no state */
+    /* score[outputs->n]; the needs are fulfilled. */
+    npos_status (*score)(const npi_detector_model *model, const void *state,
+                         const npi_outputs *outputs, double *score);
+} npi_detector_kind;
+
+/* The registry, NULL-terminated, in the order in which tables show them. */
+extern const npi_detector_kind *const npi_detector_kinds[];
+
+/* A fitted detector. */
+typedef struct npi_detector {
+    const npi_detector_kind *kind;
+    const npi_detector_model *model;
+    void *state;
+} npi_detector;
+
+/* Fits the detectors of a comma list ("knn,head"), or of "all" that the model can serve.  Unknown
+ * names (the nearest is hinted at), names given twice and needs that the model does not fulfil are
+ * errors.  *out holds *count detectors; free with npi_detectors_free. */
+NPOS_MUST_CHECK npos_status npi_detectors_fit(const char *list, const npi_detector_model *model,
+                                              npi_detector **out, int *count);
+void npi_detectors_free(npi_detector *detectors, int count);
+
+/* score[outputs->n] of one detector. */
+NPOS_MUST_CHECK npos_status npi_detector_score(const npi_detector *detector,
+                                               const npi_outputs *outputs, double *score);
+
+/* Whether any detector of such a list needs `need`; unknown names do not count. */
+bool npi_detectors_need(const char *list, npi_detector_need need);
+
+#endif

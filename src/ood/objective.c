@@ -1,0 +1,233 @@
+#include "ood/objective.h"
+
+#include "base/memory.h"
+
+static npos_status alloc_floats(npi_objective *o, size_t count, const char *what, float **out) {
+    return o->dev->memory->alloc(o->dev, count * sizeof(float), what, out);
+}
+
+static npos_status make_rings(npi_objective *o) {
+    const npi_objective_desc *d = &o->desc;
+    npi_device *dev = o->dev;
+    o->ring = (npi_ring){d->classes, d->method == NPI_METHOD_VOS ? d->gauss.ring : d->synth.ring,
+                         o->model->dim, NULL, NULL};
+    size_t rows = (size_t)d->classes * (size_t)o->ring.size;
+    NPI_TRY(alloc_floats(o, rows * (size_t)o->ring.dim, "rings", &o->ring.rows));
+    NPI_TRY(dev->memory->alloc(dev, (size_t)d->classes * sizeof(uint64_t), "ring counters",
+                               &o->ring.count));
+    if (d->method == NPI_METHOD_VOS) {
+        o->outliers = d->classes * d->gauss.keep;
+        return dev->ood->gauss_create(dev, &d->gauss, &o->synth);
+    }
+    o->boundary = d->classes * d->synth.pick;
+    o->outliers = o->boundary * d->synth.keep;
+    NPI_TRY(dev->memory->alloc(dev, (size_t)o->boundary * sizeof(int32_t), "boundary rows",
+                               &o->picked));
+    return dev->ood->synth_create(dev, &d->synth, &o->synth);
+}
+
+static npos_status make_heads(npi_objective *o) {
+    const npi_model *m = o->model;
+    size_t n = (size_t)o->desc.samples, all = n + (size_t)o->outliers, dim = (size_t)m->dim;
+    NPI_TRY(alloc_floats(o, all * dim, "embeddings and outliers", &o->rows));
+    NPI_TRY(alloc_floats(o, n * dim, "embeddings' gradient", &o->drows));
+    if (o->desc.method == NPI_METHOD_CE) {
+        size_t logits = n * (size_t)o->desc.classes;
+        NPI_TRY(alloc_floats(o, logits, "logits", &o->logit));
+        return alloc_floats(o, logits, "logits' gradient", &o->dlogit);
+    }
+    size_t proj = (size_t)m->proj;
+    if (m->has_projection) {
+        NPI_TRY(alloc_floats(o, n * dim, "projection's hidden layer", &o->hidden));
+        NPI_TRY(alloc_floats(o, n * dim, "projection's hidden gradient", &o->dhidden));
+        NPI_TRY(alloc_floats(o, n * proj, "projections", &o->raw));
+        NPI_TRY(alloc_floats(o, n * proj, "projections' gradient", &o->draw));
+    }
+    NPI_TRY(alloc_floats(o, n * proj, "normalised projections", &o->z));
+    NPI_TRY(alloc_floats(o, n * proj, "normalised projections' gradient", &o->dz));
+    NPI_TRY(alloc_floats(o, n, "projections' norms", &o->norms));
+    NPI_TRY(alloc_floats(o, (size_t)o->desc.classes * proj, "prototypes", &o->mu));
+    if (m->has_phi) {
+        size_t hidden = all * (size_t)m->phi[0].out;
+        NPI_TRY(alloc_floats(o, hidden, "outlier head's hidden layer", &o->phi_hidden));
+        NPI_TRY(alloc_floats(o, hidden, "outlier head's hidden gradient", &o->dphi_hidden));
+        NPI_TRY(alloc_floats(o, all, "outlier head's logits", &o->logit));
+        NPI_TRY(alloc_floats(o, all, "outlier head's gradient", &o->dlogit));
+    }
+    return NPOS_OK;
+}
+
+/* Buffers of the whole group's samples; one member needs none of its own. */
+static npos_status make_group(npi_objective *o) {
+    o->all_samples = o->desc.samples * o->comm->size;
+    if (o->comm->size == 1) {
+        o->all_z = o->z;
+        o->all_dz = o->dz;
+        o->all_h = o->rows;
+        o->all_labels = o->labels;
+        return NPOS_OK;
+    }
+    size_t n = (size_t)o->all_samples, proj = (size_t)o->model->proj;
+    NPI_TRY(alloc_floats(o, n * proj, "the group's projections", &o->all_z));
+    NPI_TRY(alloc_floats(o, n * proj, "the group's projections' gradient", &o->all_dz));
+    NPI_TRY(alloc_floats(o, n * (size_t)o->model->dim, "the group's embeddings", &o->all_h));
+    return o->dev->memory->alloc(o->dev, n * sizeof(int32_t), "the group's labels", &o->all_labels);
+}
+
+static npi_contrast_desc contrast_desc(const npi_objective *o) {
+    const npi_objective_desc *d = &o->desc;
+    return (npi_contrast_desc){o->all_samples, d->classes, o->model->proj, d->proto_m,
+                               d->tau,         d->w_disp,  d->w_comp};
+}
+
+npos_status npi_objective_create(npi_comm *comm, npi_model *model, npi_plan *plan,
+                                 const npi_objective_desc *desc, npi_objective *out) {
+    *out = (npi_objective){
+        .desc = *desc, .dev = model->dev, .comm = comm, .model = model, .plan = plan};
+    npi_device *dev = model->dev;
+    NPI_TRY(
+        dev->memory->alloc(dev, (size_t)desc->samples * sizeof(int32_t), "labels", &out->labels));
+    NPI_TRY(dev->memory->alloc(dev, sizeof *out->step, "step", &out->step));
+    NPI_TRY(alloc_floats(out, NPI_LOSS_COUNT, "losses", &out->losses));
+    if (desc->method == NPI_METHOD_NPOS || desc->method == NPI_METHOD_VOS)
+        NPI_TRY(make_rings(out));
+    NPI_TRY(make_heads(out));
+    if (desc->method == NPI_METHOD_CE)
+        return NPOS_OK;
+    NPI_TRY(make_group(out));
+    npi_contrast_desc contrast = contrast_desc(out);
+    return dev->memory->alloc(dev, dev->losses->contrast_workspace(dev, &contrast),
+                              "prototypes' workspace", &out->workspace);
+}
+
+void npi_objective_free(npi_objective *o) {
+    npi_device *dev = o->dev;
+    if (!dev)
+        return;
+    void *const all[] = {
+        o->ring.rows,   o->ring.count, o->picked, o->rows,   o->drows, o->hidden, o->dhidden,
+        o->raw,         o->draw,       o->z,      o->dz,     o->norms, o->mu,     o->phi_hidden,
+        o->dphi_hidden, o->logit,      o->dlogit, o->labels, o->step,  o->losses, o->workspace};
+    for (size_t i = 0; i < sizeof all / sizeof *all; i++)
+        dev->memory->free(dev, all[i]);
+    void *const group[] = {o->all_z, o->all_dz, o->all_h, o->all_labels};
+    for (size_t i = 0; o->comm->size > 1 && i < sizeof group / sizeof *group; i++)
+        dev->memory->free(dev, group[i]);
+    if (o->synth)
+        dev->ood->synth_free(dev, o->synth);
+    *o = (npi_objective){0};
+}
+
+/* z = normalize(g(h)); what lies between is kept for backward. */
+npos_status npi_objective_project(npi_objective *o, int n, const float *h, float *z) {
+    const npi_model *m = o->model;
+    if (m->has_projection) {
+        NPI_TRY(npi_linear_forward(m, &m->projection[0], n, h, true, o->hidden));
+        NPI_TRY(npi_linear_forward(m, &m->projection[1], n, o->hidden, false, o->raw));
+    }
+    return o->dev->rows->normalize_forward(o->dev, n, m->proj, m->has_projection ? o->raw : h, z,
+                                           o->norms);
+}
+
+/* drows += the gradient through the projection of dz. */
+static npos_status project_backward(npi_objective *o) {
+    const npi_model *m = o->model;
+    int n = o->desc.samples;
+    if (!m->has_projection)
+        return o->dev->rows->normalize_backward(o->dev, n, m->proj, o->z, o->norms, o->dz, o->drows,
+                                                false);
+    NPI_TRY(o->dev->rows->normalize_backward(o->dev, n, m->proj, o->z, o->norms, o->dz, o->draw,
+                                             false));
+    NPI_TRY(npi_linear_backward(m, &m->projection[1], n, o->hidden, o->raw, false, o->draw,
+                                o->dhidden, n, false));
+    return npi_linear_backward(m, &m->projection[0], n, o->rows, o->hidden, true, o->dhidden,
+                               o->drows, n, false);
+}
+
+/* R_open with its gradient: drows += for the real embeddings, none for the outliers, which are constants. */
+static npos_status open_risk(npi_objective *o, const npi_synth_given *given) {
+    const npi_model *m = o->model;
+    int n = o->desc.samples, all = n + o->outliers;
+    float *outliers = o->rows + (size_t)n * (size_t)m->dim;
+    if (o->desc.method == NPI_METHOD_VOS)
+        NPI_TRY(o->dev->ood->gauss_synthesise(o->synth, &o->ring, o->step, outliers));
+    else
+        NPI_TRY(o->dev->ood->synthesise(o->synth, &o->ring, o->step, given, outliers, o->picked));
+    NPI_TRY(npi_linear_forward(m, &m->phi[0], all, o->rows, true, o->phi_hidden));
+    NPI_TRY(npi_linear_forward(m, &m->phi[1], all, o->phi_hidden, false, o->logit));
+    NPI_TRY(o->dev->losses->outlier_bce(o->dev, n, o->outliers, o->logit, o->desc.alpha, o->losses,
+                                        o->dlogit));
+    NPI_TRY(npi_linear_backward(m, &m->phi[1], all, o->phi_hidden, o->logit, false, o->dlogit,
+                                o->dphi_hidden, all, false));
+    return npi_linear_backward(m, &m->phi[0], all, o->rows, o->phi_hidden, true, o->dphi_hidden,
+                               o->drows, n, true);
+}
+
+static npos_status classify(npi_objective *o) {
+    const npi_model *m = o->model;
+    int n = o->desc.samples;
+    NPI_TRY(npi_linear_forward(m, &m->classifier, n, o->rows, false, o->logit));
+    NPI_TRY(o->dev->losses->cross_entropy(o->dev, n, o->desc.classes, o->logit, o->labels, 1.0f,
+                                          o->losses, o->dlogit));
+    return npi_linear_backward(m, &m->classifier, n, o->rows, o->logit, false, o->dlogit, o->drows,
+                               n, false);
+}
+
+static npos_status gather(npi_objective *o) {
+    size_t row = (size_t)o->desc.samples * sizeof(float);
+    npi_comm *comm = o->comm;
+    NPI_TRY(comm->all_gather(comm, o->dev, o->z, o->all_z, row * (size_t)o->model->proj));
+    NPI_TRY(comm->all_gather(comm, o->dev, o->rows, o->all_h, row * (size_t)o->model->dim));
+    return comm->all_gather(comm, o->dev, o->labels, o->all_labels, row);
+}
+
+npos_status npi_objective_gradients(npi_objective *o, bool open, const npi_synth_given *given) {
+    npi_device *dev = o->dev;
+    size_t samples = (size_t)o->desc.samples, proj = (size_t)o->model->proj;
+    NPI_TRY(npi_plan_pack(o->plan));
+    NPI_TRY(npi_plan_forward(o->plan, o->rows));
+    if (o->desc.method == NPI_METHOD_CE) {
+        NPI_TRY(classify(o));
+    } else {
+        npi_contrast_desc contrast = contrast_desc(o);
+        NPI_TRY(npi_objective_project(o, o->desc.samples, o->rows, o->z));
+        NPI_TRY(gather(o));
+        NPI_TRY(dev->losses->contrast(dev, &contrast, o->all_z, o->all_labels, o->mu, o->losses,
+                                      o->all_dz, o->workspace));
+        if (o->comm->size > 1) /* this member's rows of the gradient */
+            NPI_TRY(dev->memory->copy(dev, o->dz,
+                                      o->all_dz + (size_t)o->comm->rank * samples * proj,
+                                      samples * proj * sizeof(float)));
+        if (o->synth)
+            NPI_TRY(dev->ood->ring_push(dev, &o->ring, o->all_samples, o->all_h, o->all_labels));
+        NPI_TRY(project_backward(o));
+        if (open)
+            NPI_TRY(open_risk(o, given));
+    }
+    NPI_TRY(npi_plan_backward(o->plan, o->rows, o->drows));
+    npi_params *params = &o->model->params;
+    return o->comm->all_reduce(o->comm, dev, params->grads, params->body + params->head);
+}
+
+npos_status npi_objective_step(npi_objective *o, bool open, const npi_synth_given *given) {
+    NPI_TRY(npi_objective_gradients(o, open, given));
+    npi_params *p = &o->model->params;
+    npi_device *dev = o->dev;
+    /* without R_open the outlier head has no gradient and stays as it is, weight decay included */
+    size_t head = open ? p->head : 0;
+    NPI_TRY(dev->optim->norm(dev, p->body + head, p->grads, o->losses));
+    NPI_TRY(dev->optim->sgd(dev, &o->desc.sgd, p->body, p->values, p->grads, p->velocity, o->step,
+                            false, o->losses));
+    if (head == 0)
+        return NPOS_OK;
+    return dev->optim->sgd(dev, &o->desc.sgd, head, p->values + p->body, p->grads + p->body,
+                           p->velocity + p->body, o->step, true, o->losses);
+}
+
+double npi_objective_total(const npi_objective_desc *d, const float *losses, bool open) {
+    if (d->method == NPI_METHOD_CE)
+        return (double)losses[NPI_LOSS_CE];
+    return (double)d->w_disp * (double)losses[NPI_LOSS_DISP] +
+           (double)d->w_comp * (double)losses[NPI_LOSS_COMP] +
+           (open ? (double)d->alpha * (double)losses[NPI_LOSS_OPEN] : 0.0);
+}

@@ -1,0 +1,16 @@
+/* ood/statistics.h - the few distributions that intervals need. */
+#ifndef NPI_OOD_STATISTICS_H
+#define NPI_OOD_STATISTICS_H
+
+#include <stdint.h>
+
+/* I_x(a, b), the regularised incomplete beta function, a, b > 0, 0 <= x <= 1: the continued
+ * fraction of DLMF 8.17.22, evaluated by Lentz's method; relative error about 1e-12. */
+double npi_beta_cdf(double a, double b, double x);
+
+/* Exact interval of a proportion (Clopper and Pearson, Biometrika 1934) of k successes in n >= 1
+ * trials, at the level 1 - alpha: lo solves P(X >= k | lo) = alpha/2 (0 when k = 0), hi solves
+ * P(X <= k | hi) = alpha/2 (1 when k = n).  To about 1e-12. */
+void npi_clopper_pearson(int64_t k, int64_t n, double alpha, double interval[2]);
+
+#endif

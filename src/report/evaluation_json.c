@@ -1,0 +1,289 @@
+#include "report/evaluation_json.h"
+
+#include <jansson.h>
+#include <math.h>
+#include <stdbool.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/file.h"
+#include "base/memory.h"
+#include "io/json_text.h"
+#include "io/npy.h"
+
+/* ---- writing ---- */
+
+/* Adds `value` (taken over) under `key`; a NULL value says that memory ran out. */
+static void put(json_t *object, const char *key, json_t *value, bool *ok) {
+    if (!value || json_object_set_new(object, key, value) != 0)
+        *ok = false;
+}
+
+static void append(json_t *array, json_t *value, bool *ok) {
+    if (!value || json_array_append_new(array, value) != 0)
+        *ok = false;
+}
+
+static json_t *interval_json(const double ci[2], bool *ok) {
+    json_t *array = json_array();
+    append(array, npi_json_number(ci[0]), ok);
+    append(array, npi_json_number(ci[1]), ok);
+    return array;
+}
+
+static void put_measures(json_t *object, const npi_measures *measures, bool *ok) {
+    put(object, "fpr95", npi_json_number(measures->fpr95), ok);
+    put(object, "auroc", npi_json_number(measures->auroc), ok);
+    put(object, "aupr_in", npi_json_number(measures->aupr_in), ok);
+    put(object, "aupr_out", npi_json_number(measures->aupr_out), ok);
+}
+
+static json_t *set_json(const npi_set_result *set, bool *ok) {
+    json_t *object = json_object();
+    put(object, "name", npi_json_text(set->name), ok);
+    put(object, "group", npi_json_text(set->group), ok);
+    put(object, "spec", npi_json_text(set->spec), ok);
+    put(object, "n", json_integer(set->n), ok);
+    put(object, "available", json_integer(set->available), ok);
+    put_measures(object, &set->measures, ok);
+    put(object, "fpr95_ci", interval_json(set->measures.fpr95_ci, ok), ok);
+    put(object, "auroc_ci", interval_json(set->measures.auroc_ci, ok), ok);
+    return object;
+}
+
+static json_t *means_json(const npi_score_result *result, bool *ok) {
+    json_t *means = json_object();
+    const char *group = NULL;
+    for (int i = -1; i < 0 || (group = npi_group_at(result, i)) != NULL; i++) {
+        npi_measures mean;
+        npi_mean_measures(result, group, &mean);
+        json_t *object = json_object();
+        put_measures(object, &mean, ok);
+        put(means, group ? group : "all", object, ok);
+    }
+    return means;
+}
+
+static json_t *result_json(const npi_evaluation *evaluation, const npi_score_result *result,
+                           bool *ok) {
+    json_t *object = json_object(), *id = json_object(), *accuracy = json_object(),
+           *ood = json_array();
+    const struct {
+        const char *key;
+        double value;
+    } accuracies[] = {{"knn", result->accuracy.knn},
+                      {"prototype", result->accuracy.prototype},
+                      {"head", result->accuracy.head},
+                      {"text", result->accuracy.text}};
+    for (size_t i = 0; i < sizeof accuracies / sizeof *accuracies; i++)
+        if (accuracies[i].value >= 0)
+            put(accuracy, accuracies[i].key, npi_json_number(accuracies[i].value), ok);
+    put(id, "spec", npi_json_text(evaluation->id_spec), ok);
+    put(id, "n", json_integer(result->id_n), ok);
+    put(id, "accuracy", accuracy, ok);
+    for (int i = 0; i < result->sets; i++)
+        append(ood, set_json(&result->set[i], ok), ok);
+    put(object, "score", npi_json_text(result->score), ok);
+    put(object, "threshold", npi_json_number(result->threshold), ok);
+    put(object, "id", id, ok);
+    put(object, "ood", ood, ok);
+    put(object, "means", means_json(result, ok), ok);
+    return object;
+}
+
+npos_status npi_evaluation_write(const npi_evaluation *evaluation, const char *path) {
+    bool ok = true;
+    json_t *root = json_object(), *results = json_array();
+    put(root, "schema", json_integer(1), &ok);
+    put(root, "protocol", json_string(npi_protocol_name(evaluation->protocol)), &ok);
+    put(root, "positive", json_string(npi_protocol_positive(evaluation->protocol)), &ok);
+    put(root, "seed", json_integer((json_int_t)evaluation->seed), &ok);
+    for (int i = 0; i < evaluation->results; i++)
+        append(results, result_json(evaluation, &evaluation->result[i], &ok), &ok);
+    put(root, "results", results, &ok);
+    char *text = ok ? json_dumps(root, JSON_INDENT(2)) : NULL;
+    json_decref(root);
+    if (!text)
+        return npi_fail(NPOS_OUT_OF_MEMORY, "%s: no memory for the JSON text", path);
+    npi_atomic file;
+    npos_status status = npi_atomic_open(&file, path);
+    if (status == NPOS_OK) {
+        fprintf(file.stream, "%s\n", text);
+        status = npi_atomic_commit(&file);
+    }
+    free(text);
+    return status;
+}
+
+/* ---- reading ---- */
+
+static npos_status expected(const char *path, const char *key, const char *type) {
+    return npi_fail(NPOS_BAD_DATA, "%s: '%s' is missing or is not %s", path, key, type);
+}
+
+static npos_status get_fraction(const char *path, const json_t *object, const char *key,
+                                double *out) {
+    json_t *value = json_object_get(object, key);
+    if (!json_is_number(value))
+        return expected(path, key, "a number");
+    *out = json_number_value(value);
+    if (!(*out >= 0 && *out <= 1))
+        return npi_fail(NPOS_BAD_DATA, "%s: '%s' is %g, expected a fraction in [0, 1]", path, key,
+                        *out);
+    return NPOS_OK;
+}
+
+static npos_status get_interval(const char *path, const json_t *object, const char *key,
+                                double out[2]) {
+    json_t *pair = json_object_get(object, key);
+    for (size_t i = 0; i < 2; i++) {
+        json_t *value = json_array_get(pair, i);
+        if (!json_is_number(value))
+            return expected(path, key, "a pair of numbers");
+        out[i] = json_number_value(value);
+    }
+    return NPOS_OK;
+}
+
+static npos_status get_text(const char *path, const json_t *object, const char *key, char **out) {
+    json_t *value = json_object_get(object, key);
+    if (!json_is_string(value))
+        return expected(path, key, "a string");
+    return npi_strdup(out, json_string_value(value));
+}
+
+static npos_status get_count(const char *path, const json_t *object, const char *key,
+                             int64_t *out) {
+    json_t *value = json_object_get(object, key);
+    if (!json_is_integer(value) || json_integer_value(value) < 0)
+        return expected(path, key, "a count");
+    *out = json_integer_value(value);
+    return NPOS_OK;
+}
+
+static npos_status read_set(const char *path, const json_t *object, npi_set_result *out) {
+    NPI_TRY(get_text(path, object, "name", &out->name));
+    NPI_TRY(get_text(path, object, "group", &out->group));
+    NPI_TRY(get_text(path, object, "spec", &out->spec));
+    NPI_TRY(get_count(path, object, "n", &out->n));
+    NPI_TRY(get_count(path, object, "available", &out->available));
+    NPI_TRY(get_fraction(path, object, "fpr95", &out->measures.fpr95));
+    NPI_TRY(get_fraction(path, object, "auroc", &out->measures.auroc));
+    NPI_TRY(get_fraction(path, object, "aupr_in", &out->measures.aupr_in));
+    NPI_TRY(get_fraction(path, object, "aupr_out", &out->measures.aupr_out));
+    NPI_TRY(get_interval(path, object, "fpr95_ci", out->measures.fpr95_ci));
+    return get_interval(path, object, "auroc_ci", out->measures.auroc_ci);
+}
+
+static npos_status read_accuracy(const char *path, const json_t *object, npi_accuracy *out) {
+    const struct {
+        const char *key;
+        double *to;
+    } keys[] = {{"knn", &out->knn},
+                {"prototype", &out->prototype},
+                {"head", &out->head},
+                {"text", &out->text}};
+    for (size_t i = 0; i < sizeof keys / sizeof *keys; i++) {
+        *keys[i].to = -1;
+        if (json_object_get(object, keys[i].key))
+            NPI_TRY(get_fraction(path, object, keys[i].key, keys[i].to));
+    }
+    return NPOS_OK;
+}
+
+static npos_status read_result(const char *path, const json_t *object, npi_score_result *out) {
+    NPI_TRY(get_text(path, object, "score", &out->score));
+    json_t *threshold = json_object_get(object, "threshold"), *id = json_object_get(object, "id");
+    if (!json_is_number(threshold) && !json_is_null(threshold))
+        return expected(path, "threshold", "a number or null");
+    out->threshold = json_number_value(threshold);
+    NPI_TRY(get_count(path, id, "n", &out->id_n));
+    NPI_TRY(read_accuracy(path, json_object_get(id, "accuracy"), &out->accuracy));
+    json_t *sets = json_object_get(object, "ood");
+    if (!json_is_array(sets))
+        return expected(path, "ood", "a list");
+    NPI_TRY(npi_alloc(&out->set, json_array_size(sets), sizeof *out->set, "results of OOD sets"));
+    for (size_t i = 0; i < json_array_size(sets); i++) {
+        out->sets++;
+        NPI_TRY(read_set(path, json_array_get(sets, i), &out->set[i]));
+    }
+    return NPOS_OK;
+}
+
+static npos_status read_root(const char *path, const json_t *root, npi_evaluation *out) {
+    json_t *schema = json_object_get(root, "schema"), *seed = json_object_get(root, "seed"),
+           *protocol = json_object_get(root, "protocol"),
+           *results = json_object_get(root, "results");
+    if (!json_is_integer(schema) || json_integer_value(schema) != 1)
+        return npi_fail(NPOS_BAD_DATA, "%s: expected an evaluation with \"schema\": 1", path);
+    if (!json_is_string(protocol))
+        return expected(path, "protocol", "a string");
+    if (npi_protocol_parse(json_string_value(protocol), &out->protocol) != NPOS_OK)
+        return npi_fail_in(NPOS_BAD_DATA, "%s", path);
+    if (!json_is_integer(seed))
+        return expected(path, "seed", "a whole number");
+    out->seed = (uint64_t)json_integer_value(seed);
+    if (!json_is_array(results) || json_array_size(results) == 0)
+        return expected(path, "results", "a list with at least one score");
+    NPI_TRY(
+        get_text(path, json_object_get(json_array_get(results, 0), "id"), "spec", &out->id_spec));
+    NPI_TRY(npi_alloc(&out->result, json_array_size(results), sizeof *out->result,
+                      "results of scores"));
+    for (size_t i = 0; i < json_array_size(results); i++) {
+        out->results++;
+        NPI_TRY(read_result(path, json_array_get(results, i), &out->result[i]));
+    }
+    return NPOS_OK;
+}
+
+npos_status npi_evaluation_read(const char *path, npi_evaluation *out) {
+    char *text = NULL;
+    size_t size;
+    NPI_TRY(npi_file_read(path, &text, &size));
+    json_error_t error;
+    json_t *root = json_loadb(text, size, JSON_REJECT_DUPLICATES, &error);
+    npi_free(text);
+    if (!root)
+        return npi_fail(NPOS_BAD_DATA, "%s: line %d: %s", path, error.line, error.text);
+    npos_status status = read_root(path, root, out);
+    json_decref(root);
+    if (status != NPOS_OK)
+        npi_evaluation_clear(out);
+    return status;
+}
+
+static npos_status read_scores(const char *run, const char *score, const char *set, int64_t n,
+                               double **out) {
+    char *path;
+    int64_t shape[4];
+    NPI_TRY(npi_format(&path, "%s/scores/%s/%s.npy", run, score, set));
+    npos_status status = npi_npy_read_f64(path, 1, shape, out);
+    if (status == NPOS_OK && shape[0] != n) {
+        status = npi_fail(NPOS_SHAPE_MISMATCH, "%s: %lld scores, eval.json says %lld", path,
+                          (long long)shape[0], (long long)n);
+        npi_free(*out);
+        *out = NULL;
+    }
+    npi_free(path);
+    return status;
+}
+
+npos_status npi_evaluation_read_run(const char *run, npi_evaluation *out) {
+    char *path;
+    NPI_TRY(npi_path_join(&path, run, "eval.json"));
+    npos_status status = npi_evaluation_read(path, out);
+    npi_free(path);
+    for (int r = 0; status == NPOS_OK && r < out->results; r++) {
+        npi_score_result *result = &out->result[r];
+        status = read_scores(run, result->score, "id", result->id_n, &result->id_scores);
+        for (int i = 0; status == NPOS_OK && i < result->sets; i++) {
+            double *scores = NULL;
+            status =
+                read_scores(run, result->score, result->set[i].name, result->set[i].n, &scores);
+            result->set[i].scores = scores;
+        }
+    }
+    if (status != NPOS_OK)
+        npi_evaluation_clear(out);
+    return status;
+}

@@ -1,0 +1,33 @@
+/* report/evaluation_json.h - an evaluation as the JSON object that programs read, and back.
+ *
+ *     {"schema": 1, "protocol": "oe", "positive": "id", "seed": 0, "results": [
+ *       {"score": "knn", "threshold": -0.41,
+ *        "id": {"spec": "...", "n": 10000, "accuracy": {"knn": 0.91, "prototype": 0.91}},
+ *        "ood": [{"name": "mnist", "group": "far", "spec": "...", "n": 10000, "available": 70000,
+ *                 "fpr95": ..., "auroc": ..., "aupr_in": ..., "aupr_out": ...,
+ *                 "fpr95_ci": [lo, hi], "auroc_ci": [lo, hi]}, ...],
+ *        "means": {"all": {"fpr95": ..., "auroc": ..., "aupr_in": ..., "aupr_out": ...},
+ *                  "far": {...}}}, ...]}
+ *
+ * Fractions in [0, 1].  `group` is "" for a set without one.  `accuracy` has the keys that the model
+ * has.  `available` > `n` says that n images were drawn, with `seed`.  A threshold that is infinite is
+ * null.  `means` has "all" and one entry a named group. */
+#ifndef NPI_REPORT_EVALUATION_JSON_H
+#define NPI_REPORT_EVALUATION_JSON_H
+
+#include "ood/results.h"
+
+/* Writes the object, whole or not at all. */
+NPOS_MUST_CHECK npos_status npi_evaluation_write(const npi_evaluation *evaluation,
+                                                 const char *path);
+
+/* Reads such a file into a zeroed *out (release with npi_evaluation_clear); scores are NULL, and a
+ * null threshold is read as 0.  Wrong types, missing keys, values outside [0, 1], another schema are
+ * errors that name the file and the key. */
+NPOS_MUST_CHECK npos_status npi_evaluation_read(const char *path, npi_evaluation *out);
+
+/* npi_evaluation_read of RUN/eval.json, with the scores of RUN/scores/SCORE/NAME.npy ("id.npy" for the
+ * ID images). */
+NPOS_MUST_CHECK npos_status npi_evaluation_read_run(const char *run, npi_evaluation *out);
+
+#endif

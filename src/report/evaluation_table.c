@@ -1,0 +1,115 @@
+#include "report/evaluation_table.h"
+
+#include <string.h>
+
+static npos_status written(FILE *out) {
+    return fflush(out) != 0 || ferror(out) ? npi_fail_errno("writing the table") : NPOS_OK;
+}
+
+/* "12,345" */
+static const char *grouped(int64_t n, char text[32]) {
+    char digits[32];
+    int length = snprintf(digits, sizeof digits, "%lld", (long long)n), to = 0;
+    for (int i = 0; i < length; i++) {
+        if (i > 0 && (length - i) % 3 == 0)
+            text[to++] = ',';
+        text[to++] = digits[i];
+    }
+    text[to] = '\0';
+    return text;
+}
+
+static void print_accuracy(const npi_accuracy *accuracy, FILE *out) {
+    const struct {
+        const char *name;
+        double value;
+    } rows[] = {{"50-NN vote", accuracy->knn},
+                {"nearest prototype", accuracy->prototype},
+                {"classifier", accuracy->head},
+                {"text", accuracy->text}};
+    const char *before = "  ID accuracy %: ";
+    for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
+        if (rows[i].value < 0)
+            continue;
+        fprintf(out, "%s%s %.2f", before, rows[i].name, 100 * rows[i].value);
+        before = ", ";
+    }
+    if (before[0] == ',')
+        fputc('\n', out);
+}
+
+static void print_mean(const npi_score_result *result, const char *group, int wide_group,
+                       int wide_name, FILE *out) {
+    npi_measures mean;
+    int sets = npi_mean_measures(result, group, &mean);
+    char label[32];
+    snprintf(label, sizeof label, "mean of %d", sets);
+    fprintf(out, "  %-*s  %-*s  %9s  %6.2f %17s  %6.2f %17s  %7.2f  %8.2f\n", wide_group,
+            group ? group : "all", wide_name, label, "", 100 * mean.fpr95, "", 100 * mean.auroc, "",
+            100 * mean.aupr_in, 100 * mean.aupr_out);
+}
+
+static void print_result(const npi_evaluation *evaluation, const npi_score_result *result,
+                         FILE *out) {
+    char count[32];
+    int wide_group = 5, wide_name = 10;
+    for (int i = 0; i < result->sets; i++) {
+        int group = (int)strlen(result->set[i].group), name = (int)strlen(result->set[i].name);
+        wide_group = group > wide_group ? group : wide_group;
+        wide_name = name > wide_name ? name : wide_name;
+    }
+    fprintf(out, "%s: protocol %s (%s positive), percent, [95%% interval]\n", result->score,
+            npi_protocol_name(evaluation->protocol),
+            evaluation->protocol == NPI_PROTOCOL_OPENOOD ? "OOD" : "ID");
+    fprintf(out, "  ID: %s, n %s\n", evaluation->id_spec, grouped(result->id_n, count));
+    print_accuracy(&result->accuracy, out);
+    fprintf(out, "  %-*s  %-*s  %9s  %-24s  %-24s  %7s  %8s\n", wide_group, "group", wide_name,
+            "OOD set", "n", " FPR95", " AUROC", "AUPR-in", "AUPR-out");
+    for (int i = 0; i < result->sets; i++) {
+        const npi_set_result *set = &result->set[i];
+        const npi_measures *m = &set->measures;
+        char fpr[32], auroc[32];
+        snprintf(fpr, sizeof fpr, "[%.2f, %.2f]", 100 * m->fpr95_ci[0], 100 * m->fpr95_ci[1]);
+        snprintf(auroc, sizeof auroc, "[%.2f, %.2f]", 100 * m->auroc_ci[0], 100 * m->auroc_ci[1]);
+        fprintf(out, "  %-*s  %-*s  %9s  %6.2f %-17s  %6.2f %-17s  %7.2f  %8.2f\n", wide_group,
+                set->group[0] ? set->group : "-", wide_name, set->name, grouped(set->n, count),
+                100 * m->fpr95, fpr, 100 * m->auroc, auroc, 100 * m->aupr_in, 100 * m->aupr_out);
+    }
+    const char *group;
+    for (int i = 0; (group = npi_group_at(result, i)) != NULL; i++)
+        print_mean(result, group, wide_group, wide_name, out);
+    print_mean(result, NULL, wide_group, wide_name, out);
+    for (int i = 0; i < result->sets; i++) {
+        const npi_set_result *set = &result->set[i];
+        char available[32];
+        if (set->available > set->n)
+            fprintf(out, "  %s: %s of %s images, drawn with seed %llu\n", set->name,
+                    grouped(set->n, count), grouped(set->available, available),
+                    (unsigned long long)evaluation->seed);
+    }
+}
+
+npos_status npi_evaluation_table(const npi_evaluation *evaluation, FILE *out) {
+    for (int i = 0; i < evaluation->results; i++) {
+        if (i > 0)
+            fputc('\n', out);
+        print_result(evaluation, &evaluation->result[i], out);
+    }
+    return written(out);
+}
+
+npos_status npi_evaluation_polarity(const npi_evaluation *evaluation, const char *advice,
+                                    FILE *out) {
+    for (int r = 0; r < evaluation->results; r++) {
+        const npi_score_result *result = &evaluation->result[r];
+        for (int i = 0; i < result->sets; i++) {
+            const npi_measures *m = &result->set[i].measures;
+            if (m->auroc_ci[1] < 0.5)
+                fprintf(out,
+                        "note: AUROC of %s is %.2f%%, below 50%% with its whole interval: if these "
+                        "scores are larger for OOD images, %s\n",
+                        result->set[i].name, 100 * m->auroc, advice);
+        }
+    }
+    return written(out);
+}

@@ -1,0 +1,19 @@
+/* report/evaluation_table.h - an evaluation as tables for people. */
+#ifndef NPI_REPORT_EVALUATION_TABLE_H
+#define NPI_REPORT_EVALUATION_TABLE_H
+
+#include <stdio.h>
+
+#include "ood/results.h"
+
+/* One table a score: a head that names protocol, polarity, ID images and accuracies; a row for each
+ * set with its group, n and the measures in percent, 95% intervals in brackets; means of each group
+ * and of all sets.  NPOS_IO when `out` cannot be written. */
+NPOS_MUST_CHECK npos_status npi_evaluation_table(const npi_evaluation *evaluation, FILE *out);
+
+/* A line for each set whose AUROC lies below 0.5 with its whole interval: its scores are perhaps
+ * larger for OOD.  `advice` ends the line ("use --larger ood"). */
+NPOS_MUST_CHECK npos_status npi_evaluation_polarity(const npi_evaluation *evaluation,
+                                                    const char *advice, FILE *out);
+
+#endif

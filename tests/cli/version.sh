@@ -1,0 +1,1 @@
+npos --version
