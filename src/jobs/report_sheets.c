@@ -1,0 +1,148 @@
+/* The images of an evaluation, read once more: contact sheets, and embeddings for the map. */
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/memory.h"
+#include "jobs/compute.h"
+#include "jobs/report_gather.h"
+
+enum { MAP_ID_IMAGES = 600, MAP_SET_IMAGES = 150, MAP_SET_TOTAL = 1000, LARGEST = 96 };
+
+void npi_report_points_clear(npi_report_points *points) {
+    npi_features_clear(&points->id);
+    for (int i = 0; points->set && i < points->sets; i++)
+        npi_features_clear(&points->set[i]);
+    npi_free(points->set);
+    *points = (npi_report_points){0};
+}
+
+typedef struct told {
+    const npos_compute *compute;
+    char phase[160];
+} told;
+
+static npos_status tell(void *context, int64_t done, int64_t total) {
+    told *t = context;
+    return npi_compute_progress(t->compute, t->phase, done, total, NULL);
+}
+
+typedef struct ranked {
+    double score;
+    int64_t index;
+} ranked;
+
+static int falling(const void *left, const void *right) {
+    const ranked *a = left, *b = right;
+    if (a->score != b->score)
+        return a->score < b->score ? 1 : -1;
+    return (a->index > b->index) - (a->index < b->index);
+}
+
+/* One image of a loaded set, made smaller when it is larger than a sheet shows. */
+static npos_status copy_image(const npi_images *images, const ranked *which, npi_sheet_image *out) {
+    size_t bytes = (size_t)images->size * (size_t)images->size * (size_t)images->channels;
+    npi_image view = {images->size, images->size, images->channels,
+                      images->pixels + (size_t)which->index * bytes};
+    out->score = which->score;
+    NPI_TRY(npi_strdup(&out->name, images->names[which->index]));
+    if (images->size > LARGEST)
+        return npi_resize(&view, LARGEST, LARGEST, NPI_BILINEAR, NULL, &out->image);
+    out->image = view;
+    out->image.pixels = NULL;
+    NPI_TRY(npi_alloc(&out->image.pixels, bytes, 1, "image of a sheet"));
+    memcpy(out->image.pixels, view.pixels, bytes);
+    return NPOS_OK;
+}
+
+static npos_status fill_sheet(const npi_images *images, const double *scores, npi_sheet *sheet) {
+    int64_t n = images->count;
+    ranked *order;
+    NPI_TRY(npi_alloc(&order, (size_t)n, sizeof *order, "order of scores"));
+    for (int64_t i = 0; i < n; i++)
+        order[i] = (ranked){isfinite(scores[i]) ? scores[i] : -INFINITY, i};
+    qsort(order, (size_t)n, sizeof *order, falling);
+    sheet->count = n / 2 < NPI_SHEET_IMAGES ? (int)((n + 1) / 2) : NPI_SHEET_IMAGES;
+    npos_status status = NPOS_OK;
+    for (int i = 0; i < sheet->count && status == NPOS_OK; i++) {
+        status = copy_image(images, &order[i], &sheet->most[i]);
+        if (status == NPOS_OK)
+            status = copy_image(images, &order[n - 1 - i], &sheet->least[i]);
+    }
+    npi_free(order);
+    return status;
+}
+
+/* Runs the network over `wanted` images, evenly spread over the set. */
+static npos_status embed_some(const npi_report *report, const npos_compute *compute,
+                              const char *name, const npi_images *images, int64_t wanted,
+                              npi_features *out) {
+    size_t bytes = (size_t)images->size * (size_t)images->size * (size_t)images->channels;
+    char phase[160];
+    uint8_t *pixels;
+    int64_t n = images->count < wanted ? images->count : wanted;
+    snprintf(phase, sizeof phase, "embed %.120s", name);
+    NPI_TRY(npi_alloc(&pixels, (size_t)n, bytes, "images of the map"));
+    for (int64_t i = 0; i < n; i++)
+        memcpy(pixels + (size_t)i * bytes, images->pixels + (size_t)(i * images->count / n) * bytes,
+               bytes);
+    npos_status status = npi_run_features(report->run, pixels, n, compute, phase, out);
+    npi_free(pixels);
+    return status;
+}
+
+/* What makes a set's images unusable, as opposed to what stops the report. */
+static bool about_data(npos_status status) {
+    return status == NPOS_NOT_FOUND || status == NPOS_IO || status == NPOS_BAD_DATA ||
+           status == NPOS_INVALID_ARGUMENT || status == NPOS_SHAPE_MISMATCH;
+}
+
+static npos_status one_set(npi_report *report, const npos_compute *compute, int set,
+                           npi_report_points *points) {
+    const npi_evaluation *evaluation = &report->evaluation;
+    const npi_score_result *result = &evaluation->result[report->main_score];
+    const npi_set_result *ood = set < 0 ? NULL : &result->set[set];
+    npi_sheet *sheet = &report->sheets[set + 1];
+    const char *spec = ood ? ood->spec : evaluation->id_spec, *name = ood ? ood->name : "ID";
+    const double *scores = ood ? ood->scores : result->id_scores;
+    int64_t n = ood ? ood->n : result->id_n;
+    npi_images images = {0};
+    told t = {.compute = compute};
+    snprintf(t.phase, sizeof t.phase, "load %.120s", name);
+    if (!scores)
+        return npi_strdup(&sheet->why, "the scores of its images are not there.");
+    npos_status status =
+        npi_images_load(spec, &report->run->transform, ood && ood->available > n ? n : 0,
+                        evaluation->seed, compute->threads, tell, &t, &images);
+    if (status != NPOS_OK && about_data(status))
+        return npi_strdup(&sheet->why, npos_error_message());
+    if (status != NPOS_OK)
+        return status;
+    if (images.count != n) {
+        status = npi_format(&sheet->why, "%s now has %lld images, %lld were evaluated", spec,
+                            (long long)images.count, (long long)n);
+    } else if (n > 0) {
+        int64_t share = result->sets > 0 ? MAP_SET_TOTAL / result->sets : 0;
+        int64_t wanted = !ood ? MAP_ID_IMAGES : share < MAP_SET_IMAGES ? share : MAP_SET_IMAGES;
+        status = fill_sheet(&images, scores, sheet);
+        if (status == NPOS_OK)
+            status = embed_some(report, compute, name, &images, wanted > 0 ? wanted : 1,
+                                ood ? &points->set[set] : &points->id);
+    }
+    npi_images_clear(&images);
+    return status;
+}
+
+npos_status npi_report_sheets(npi_report *report, const npos_compute *compute,
+                              npi_report_points *points) {
+    if (report->evaluation_why)
+        return NPOS_OK;
+    int sets = report->evaluation.result[report->main_score].sets;
+    NPI_TRY(npi_alloc(&report->sheets, (size_t)sets + 1, sizeof *report->sheets, "sheets"));
+    report->sheet_count = sets + 1;
+    NPI_TRY(npi_alloc(&points->set, (size_t)sets, sizeof *points->set, "points of the map"));
+    points->sets = sets;
+    for (int set = -1; set < sets; set++)
+        NPI_TRY(one_set(report, compute, set, points));
+    return NPOS_OK;
+}

@@ -1,0 +1,259 @@
+/* The report of a made-up run: one well-formed page that needs nothing from elsewhere, with every
+ * set in it, whatever names they have and whatever parts are missing. */
+#include <ctype.h>
+
+#include "jobs/report_gather.h"
+#include "report/report.h"
+#include "report_fixture.h"
+
+static char *read_page(const char *run) {
+    char *text;
+    size_t size;
+    CHECK_OK(npi_file_read(check_path(run, "report/index.html"), &text, &size));
+    assert_int_equal(strlen(text), size);
+    return text;
+}
+
+static npos_status report(const char *run, const char *const *compare, int count) {
+    npos_report_options options;
+    npos_report_options_init(&options);
+    options.run = run;
+    options.compare = compare;
+    options.compare_count = count;
+    return npos_report(&options);
+}
+
+/* Every tag closed in order, as XML wants it (but for the doctype and <meta>, which close
+ * themselves here). */
+static void check_well_formed(const char *text) {
+    char open[64][32];
+    int depth = 0;
+    for (const char *at = text; (at = strchr(at, '<')) != NULL;) {
+        const char *end = strchr(at, '>');
+        assert_non_null(end);
+        if (at[1] == '!') {
+            at = end;
+            continue;
+        }
+        bool closing = at[1] == '/', alone = end[-1] == '/';
+        char name[32];
+        size_t length = 0;
+        for (const char *c = at + 1 + closing; isalnum((unsigned char)*c); c++)
+            if (length < sizeof name - 1)
+                name[length++] = *c;
+        name[length] = '\0';
+        assert_true(length > 0);
+        if (closing) {
+            assert_true(depth > 0);
+            assert_string_equal(open[depth - 1], name);
+            depth--;
+        } else if (!alone) {
+            assert_true(depth < 64);
+            strcpy(open[depth++], name);
+        }
+        at = end;
+        if (!closing && strcmp(name, "style") == 0)
+            at = strstr(at, "</style>");
+    }
+    assert_int_equal(depth, 0);
+}
+
+static void check_offline(const char *text) {
+    assert_null(strstr(text, "http://"));
+    assert_null(strstr(text, "https://"));
+    assert_null(strstr(text, "<script"));
+    assert_null(strstr(text, "<link"));
+    assert_null(strstr(text, "@import"));
+    for (const char *at = text; (at = strstr(at, "src=\"")) != NULL; at += 5)
+        assert_memory_equal(at + 5, "data:image/png;base64,", 22);
+}
+
+static int count_of(const char *text, const char *word) {
+    int count = 0;
+    for (; (text = strstr(text, word)) != NULL; text += strlen(word))
+        count++;
+    return count;
+}
+
+static void whole_page(void **state) {
+    (void)state;
+    char run[512];
+    snprintf(run, sizeof run, "%s", check_folder());
+    fix_run(run);
+    CHECK_OK(report(run, (const char *const[]){run}, 1));
+    char *text = read_page(run);
+    check_well_formed(text);
+    check_offline(text);
+    /* each set: table rows of two scores, keys of plots and sheets */
+    assert_true(count_of(text, ">sandals<") >= 4);
+    assert_true(count_of(text, "&lt;b&gt;bags &amp; &quot;co&quot;") >= 4);
+    assert_true(count_of(text, "letters") >= 4);
+    assert_null(strstr(text, "<b>bags"));
+    assert_non_null(strstr(text, "&lt;script&gt;hat"));
+    assert_non_null(strstr(text, "images&lt;&amp;&gt;"));
+    assert_non_null(strstr(text, "protocol <b>oe</b>"));
+    assert_non_null(strstr(text, "mean near"));
+    assert_non_null(strstr(text, "Beside other runs"));
+    /* ID and four sets, twelve most and twelve least typical images each */
+    assert_int_equal(count_of(text, "<img "), 5 * 24);
+    /* losses, prototypes, rate, speed; two scores of four histograms and two ROC plots; two maps;
+     * three drawings of synthesis */
+    assert_int_equal(count_of(text, "role=\"img\""), 4 + 2 * (4 + 2) + 2 + 3);
+    assert_null(strstr(text, "class=\"missing\""));
+    assert_null(strstr(text, "nan"));
+    npi_free(text);
+    check_remove(run);
+}
+
+/* The same run gives the same page, but for the moment it was written. */
+static void same_page_again(void **state) {
+    (void)state;
+    char run[512];
+    snprintf(run, sizeof run, "%s", check_folder());
+    fix_run(run);
+    CHECK_OK(report(run, NULL, 0));
+    char *first = read_page(run);
+    CHECK_OK(report(run, NULL, 0));
+    char *second = read_page(run);
+    char *moment = strstr(first, "<p class=\"mute\">Written by"),
+         *again = strstr(second, "<p class=\"mute\">Written by");
+    assert_non_null(moment);
+    assert_non_null(again);
+    *moment = *again = '\0';
+    assert_string_equal(first, second);
+    npi_free(first);
+    npi_free(second);
+    check_remove(run);
+}
+
+static void missing_parts_are_named(void **state) {
+    (void)state;
+    char run[512];
+    snprintf(run, sizeof run, "%s", check_folder());
+    fix_run(run);
+    /* one set's images are gone */
+    assert_int_equal(remove(check_path(run, "data-6.npy")), 0);
+    CHECK_OK(report(run, NULL, 0));
+    char *text = read_page(run);
+    check_well_formed(text);
+    assert_int_equal(count_of(text, "class=\"missing\""), 1);
+    assert_non_null(strstr(text, "data-6.npy"));
+    assert_int_equal(count_of(text, "<img "), 4 * 24);
+    npi_free(text);
+    /* nothing is there but the model */
+    assert_int_equal(remove(check_path(run, "eval.json")), 0);
+    assert_int_equal(remove(check_path(run, "log.jsonl")), 0);
+    assert_int_equal(remove(check_path(run, "manifest.json")), 0);
+    fixture.has_bank = false;
+    CHECK_OK(report(run, NULL, 0));
+    fixture.has_bank = true;
+    text = read_page(run);
+    check_well_formed(text);
+    assert_int_equal(count_of(text, "class=\"missing\""), 4);
+    assert_non_null(strstr(text, "eval.json"));
+    assert_non_null(strstr(text, "log.jsonl"));
+    assert_non_null(strstr(text, "manifest.json"));
+    assert_non_null(strstr(text, "bank.safetensors"));
+    npi_free(text);
+    check_remove(run);
+}
+
+static void damaged_parts_are_named(void **state) {
+    (void)state;
+    char run[512];
+    snprintf(run, sizeof run, "%s", check_folder());
+    fix_run(run);
+    fix_text(run, "log.jsonl", "{\"epoch\": 0, \"loss\": 1}\nnonsense\n");
+    fix_text(run, "eval.json", "{\"schema\": 7}");
+    CHECK_OK(report(run, NULL, 0));
+    char *text = read_page(run);
+    check_well_formed(text);
+    assert_non_null(strstr(text, "log.jsonl: line 2"));
+    assert_non_null(strstr(text, "&quot;schema&quot;: 1"));
+    npi_free(text);
+    check_remove(run);
+}
+
+static void errors(void **state) {
+    (void)state;
+    char run[512], other[700];
+    npos_report_options options;
+    snprintf(run, sizeof run, "%s", check_folder());
+    snprintf(other, sizeof other, "%s/other", run);
+    CHECK_FAILS(report(other, NULL, 0), NPOS_NOT_FOUND, "no run");
+    fix_run(run);
+    CHECK_FAILS(report(run, (const char *const[]){other}, 1), NPOS_NOT_FOUND, "other/eval.json");
+    assert_false(npi_is_file(check_path(run, "report/index.html")));
+    memset(&options, 0, sizeof options);
+    CHECK_FAILS(npos_report(&options), NPOS_INVALID_ARGUMENT, "npos_report_options_init");
+    check_remove(run);
+}
+
+static int stop(void *context, const char *phase, int64_t done, int64_t total, const char *text) {
+    int *left = context;
+    (void)phase;
+    (void)done;
+    (void)total;
+    (void)text;
+    return (*left)-- <= 0;
+}
+
+static void stops_when_asked(void **state) {
+    (void)state;
+    char run[512];
+    npos_report_options options;
+    snprintf(run, sizeof run, "%s", check_folder());
+    fix_run(run);
+    for (int after = 0; after < 40; after += 13) {
+        int left = after;
+        npos_report_options_init(&options);
+        options.run = run;
+        options.compute.progress = stop;
+        options.compute.progress_context = &left;
+        CHECK_FAILS(npos_report(&options), NPOS_INTERRUPTED, "");
+        assert_false(npi_is_file(check_path(run, "report/index.html")));
+    }
+    check_remove(run);
+}
+
+/* Whichever allocation fails, the report fails with it and leaves no page. */
+static void survives_failing_memory(void **state) {
+    (void)state;
+    char run[512];
+    int failures = 0;
+    snprintf(run, sizeof run, "%s", check_folder());
+    fix_run(run);
+    for (int64_t n = 1; n < 700; n += 1 + n / 12) {
+        npi_memory_fail_after(n);
+        npos_status status = report(run, NULL, 0);
+        npi_memory_fail_after(0);
+        if (status != NPOS_OK) {
+            assert_int_equal(status, NPOS_OUT_OF_MEMORY);
+            assert_false(npi_is_file(check_path(run, "report/index.html")));
+            failures++;
+        } else {
+            check_remove(check_path(run, "report"));
+        }
+    }
+    assert_true(failures > 10);
+    check_remove(run);
+}
+
+int main(int argc, char **argv) {
+    /* with a folder: writes the made-up run there and its report, to be looked at */
+    if (argc > 1) {
+        CHECK_OK(npi_make_folders(argv[1]));
+        fix_run(argv[1]);
+        return report(argv[1], (const char *const[]){argv[1]}, 1) == NPOS_OK ? 0 : 1;
+    }
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(whole_page),
+        cmocka_unit_test(same_page_again),
+        cmocka_unit_test(missing_parts_are_named),
+        cmocka_unit_test(damaged_parts_are_named),
+        cmocka_unit_test(errors),
+        cmocka_unit_test(stops_when_asked),
+        cmocka_unit_test(survives_failing_memory),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
