@@ -9,9 +9,6 @@
 #include <xxhash.h>
 #include <yaml.h>
 #include <zlib.h>
-#ifdef NPOS_CAIRO
-#include <cairo.h>
-#endif
 
 #include "base/file.h"
 #include "base/memory.h"
@@ -73,18 +70,13 @@ static json_t *libraries(void) {
     snprintf(text, sizeof text, "%u.%u.%u", xxh / 10000, xxh / 100 % 100, xxh % 100);
     set_text(object, "xxhash", text);
     set_text(object, "zlib", zlibVersion());
-#ifdef NPOS_CAIRO
-    set_text(object, "cairo", cairo_version_string());
-#endif
     return object;
 }
 
 static json_t *features(void) {
     json_t *list = json_array();
     json_array_append_new(list, json_string("openmp"));
-#ifdef NPOS_CAIRO
     json_array_append_new(list, json_string("report"));
-#endif
     return list;
 }
 
@@ -123,9 +115,6 @@ static void print(const json_t *info, FILE *out) {
     fputc('\n', out);
     json_object_foreach(json_object_get(info, "libraries"), key, row)
         fprintf(out, "%-14s%s\n", key, json_string_value(row));
-#ifndef NPOS_CAIRO
-    fprintf(out, "%-14s%s\n", "cairo", "left out: no 'npos report'");
-#endif
 }
 
 npos_status npos_info(const npos_info_options *options) {
