@@ -204,6 +204,16 @@ static uint32_t big_endian(const uint8_t *bytes) {
     return (uint32_t)bytes[0] << 24 | (uint32_t)bytes[1] << 16 | (uint32_t)bytes[2] << 8 | bytes[3];
 }
 
+/* Whether something is to be seen: a patch of one shade is no texture. */
+static bool varied(const uint8_t *patch) {
+    int lo = 255, hi = 0;
+    for (int i = 0; i < PATCH * PATCH * 3; i++) {
+        lo = patch[i] < lo ? patch[i] : lo;
+        hi = patch[i] > hi ? patch[i] : hi;
+    }
+    return hi - lo >= 32;
+}
+
 static bool cut_patches(const uint8_t *pixels, int width, int height, int channels,
                         const char *to) {
     uint8_t patch[PATCH * PATCH * 3];
@@ -221,6 +231,8 @@ static bool cut_patches(const uint8_t *pixels, int width, int height, int channe
                         pixels[((size_t)(top + y) * (size_t)width + (size_t)(left + x)) *
                                    (size_t)channels +
                                (size_t)(channels >= 3 ? c : 0)];
+        if (!varied(patch))
+            continue;
         snprintf(path, sizeof path, "%s-%02d.png", to, n);
         if (!write_png(path, PATCH, PATCH, true, patch))
             return false;

@@ -8,7 +8,7 @@
 #include "ood/neighbours.h"
 #include "report/embedding_map.h"
 
-enum { ID_POINTS = 900, OUTLIER_POINTS = 400, NEAREST = 10, MAP_STEPS = 500 };
+enum { ID_POINTS = 900, OUTLIER_POINTS = 160, NEAREST = 10, MAP_STEPS = 350 };
 static const double perplexity = 30;
 
 typedef struct gathering {

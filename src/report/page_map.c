@@ -90,8 +90,8 @@ static void outliers_map(npi_page *page, const npi_report *report) {
         bool fine;
     } layers[] = {{NPI_MAP_ID, 1.9, 0, false},
                   {NPI_MAP_OUTLIER, 2.2, 2, false},
-                  {NPI_MAP_BOUNDARY, 5, 1, false},
-                  {NPI_MAP_PROTOTYPE, 8, 4, true}};
+                  {NPI_MAP_BOUNDARY, 7, 1, false},
+                  {NPI_MAP_PROTOTYPE, 10, 4, true}};
     const npi_map *map = &report->map;
     npi_plot plot = frame();
     npi_page_add(page, "<figure>\n");
@@ -102,13 +102,14 @@ static void outliers_map(npi_page *page, const npi_report *report) {
             if (part->kind != layers[layer].kind)
                 continue;
             bool by_class = part->kind == NPI_MAP_ID || part->kind == NPI_MAP_PROTOTYPE;
-            part_points(
-                &plot, map, part,
-                (npi_mark){.colour = by_class ? npi_class_colour(part->which) : NPI_COLOUR_TEXT,
-                           .width = layers[layer].width,
-                           .shape = layers[layer].shape,
-                           .alpha = part->kind == NPI_MAP_ID ? 0.6 : 0,
-                           .fine = layers[layer].fine});
+            part_points(&plot, map, part,
+                        (npi_mark){.colour = by_class ? npi_class_colour(part->which)
+                                             : part->kind == NPI_MAP_BOUNDARY ? 1
+                                                                              : NPI_COLOUR_TEXT,
+                                   .width = layers[layer].width,
+                                   .shape = layers[layer].shape,
+                                   .alpha = part->kind == NPI_MAP_ID ? 0.6 : 0,
+                                   .fine = layers[layer].fine});
         }
     }
     names(&plot, report);
@@ -116,7 +117,7 @@ static void outliers_map(npi_page *page, const npi_report *report) {
     npi_page_add(page, "<ul class=\"key\">");
     npi_page_key(page, 'd', npi_class_colour(0), 0, "ID training images, a colour a class");
     npi_page_key(page, '*', npi_class_colour(0), 0, "prototype");
-    npi_page_key(page, 'o', NPI_COLOUR_TEXT, 0, "boundary image");
+    npi_page_key(page, 'o', 1, 0, "boundary image");
     npi_page_key(page, 'x', NPI_COLOUR_TEXT, 0, "synthesised outlier");
     npi_page_add(page, "</ul>\n");
     npi_page_caption(

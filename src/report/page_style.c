@@ -2,13 +2,13 @@
 
 const char *const npi_page_style[2] = {
     ":root{--bg:#fff;--fg:#1a1c1e;--mute:#5d666f;--line:#dfe3e7;--soft:#f5f7f9;--axis:#8a939c;"
-    "--k0:#0072b2;--k1:#d55e00;--k2:#009e73;--k3:#b8589a;--k4:#b87f00;--k5:#3a9bd8;--k6:#882255;"
-    "--k7:#6b6b00;--k8:#9aa3ab;--k9:#1a1c1e;--k10:#332288;--k11:#5ab4dc;--k12:#44aa99;"
+    "--k0:#0072b2;--k1:#d55e00;--k2:#009e73;--k3:#b8589a;--k4:#b87f00;--k5:#882255;--k6:#6b6b00;"
+    "--k7:#3a9bd8;--k8:#9aa3ab;--k9:#1a1c1e;--k10:#332288;--k11:#5ab4dc;--k12:#44aa99;"
     "--k13:#117733;--k14:#999933;--k15:#c9b13c;--k16:#cc6677;--k17:#882255;--k18:#aa4499;"
     "--k19:#777;color-scheme:light dark}\n"
     "@media(prefers-color-scheme:dark){:root{--bg:#15181b;--fg:#e6e9ec;--mute:#9aa4ad;"
     "--line:#30363c;--soft:#1e2226;--axis:#77818a;--k0:#4fa8e8;--k1:#ff8a3d;--k2:#2cc99a;"
-    "--k3:#e08cc4;--k4:#f0b429;--k5:#8ad0fa;--k6:#d3698f;--k7:#c4c43a;--k8:#7d868e;--k9:#e6e9ec;"
+    "--k3:#e08cc4;--k4:#f0b429;--k5:#d3698f;--k6:#c4c43a;--k7:#8ad0fa;--k8:#7d868e;--k9:#e6e9ec;"
     "--k10:#8f80e0;--k13:#3fb26a;--k17:#d3698f;--k18:#d58acb;--k19:#aaa}}\n"
     "@media print{:root{--bg:#fff;--fg:#000;--mute:#444;--line:#ccc;--soft:#f5f5f5}"
     "details{display:block}nav{display:none}figure,tr,.card{break-inside:avoid}"

@@ -13,6 +13,7 @@ enum { POINTS = 140, K = 12, SELECT = 14, PICK = 3, NOISE = 70, KEEP = 8 };
 typedef struct toy {
     double at[POINTS][2], reach[POINTS]; /* reach: squared distance to the K-th neighbour */
     int order[POINTS];                   /* by falling reach */
+    int picks[PICK];                     /* of the boundary candidates */
     double candidate[PICK][NOISE][2], candidate_reach[PICK][NOISE];
     int kept[PICK][KEEP];
 } toy;
@@ -53,9 +54,25 @@ static void sort_falling(const double *value, int count, int *order) {
     }
 }
 
+/* Picks candidates that lie apart, so that the drawing stays clear; npos draws them. */
+static void pick_apart(toy *t) {
+    for (int b = 1; b < PICK; b++) {
+        double farthest = -1;
+        for (int i = 0; i < SELECT; i++) {
+            double least = INFINITY;
+            for (int a = 0; a < b; a++) {
+                const double *p = t->at[t->order[i]], *q = t->at[t->order[t->picks[a]]];
+                least = fmin(least, hypot(p[0] - q[0], p[1] - q[1]));
+            }
+            if (least > farthest) {
+                farthest = least;
+                t->picks[b] = i;
+            }
+        }
+    }
+}
+
 static void make(toy *t) {
-    static const int picks[PICK] = {0, 3,
-                                    6}; /* of the boundary candidates, so that they lie apart */
     int order[NOISE];
     float e[2];
     for (uint32_t i = 0; i < POINTS; i++) {
@@ -68,8 +85,10 @@ static void make(toy *t) {
     for (int i = 0; i < POINTS; i++)
         t->reach[i] = kth_distance(t, t->at[i]);
     sort_falling(t->reach, POINTS, t->order);
+    t->picks[0] = 0;
+    pick_apart(t);
     for (int b = 0; b < PICK; b++) {
-        const double *from = t->at[t->order[picks[b]]];
+        const double *from = t->at[t->order[t->picks[b]]];
         for (uint32_t j = 0; j < NOISE; j++) {
             normals(1, j, e);
             for (int c = 0; c < 2; c++)
@@ -82,11 +101,10 @@ static void make(toy *t) {
 }
 
 static void panel(npi_page *page, const toy *t, int step, const char *caption) {
-    static const int picks[PICK] = {0, 3, 6};
     npi_plot plot = {.width = 360,
                      .height = 300,
                      .x = {-1.5, 1.5, .bare = true},
-                     .y = {-1.4, 1.1, .bare = true}};
+                     .y = {-1.45, 1.05, .bare = true}};
     npi_page_add(page, "<figure>\n");
     npi_plot_begin(&plot, page, caption);
     npi_plot_points(&plot, POINTS, &t->at[0][0], &t->at[0][1], 2,
@@ -106,7 +124,7 @@ static void panel(npi_page *page, const toy *t, int step, const char *caption) {
             npi_plot_points(&plot, 1, kept, kept + 1, 1,
                             (npi_mark){.colour = NPI_COLOUR_TEXT, .width = 3.6, .shape = 2});
         }
-        const double *from = t->at[t->order[picks[b]]];
+        const double *from = t->at[t->order[t->picks[b]]];
         npi_plot_points(&plot, 1, from, from + 1, 1,
                         (npi_mark){.colour = 1, .width = 7, .shape = 1});
     }
