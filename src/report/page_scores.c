@@ -65,7 +65,8 @@ static void histogram(npi_page *page, const npi_score_result *result, int set, d
     for (int b = 0; b < BINS; b++)
         top = fmax(top, fmax(id[b], ood[b]));
     snprintf(label, sizeof label, "histogram of scores, ID against %.100s", s->name);
-    npi_plot plot = {.height = 240,
+    npi_plot plot = {.width = 340,
+                     .height = 220,
                      .x = {lo, hi, .title = "score (larger = more ID)"},
                      .y = {0, top > 0 ? top * 1.16 : 1, .percent = true, .title = "images"}};
     npi_page_add(page, "<figure>\n<ul class=\"key\">");

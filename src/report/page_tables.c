@@ -100,8 +100,7 @@ void npi_page_tables(npi_page *page, const npi_report *report) {
         strcmp(npi_protocol_positive(report->evaluation.protocol), "id") == 0 ? "ID" : "OOD");
     table(page, &report->evaluation.result[report->main_score]);
     if (report->evaluation.results > 1) {
-        npi_page_add(page, "<details open><summary>The other %d score%s of this run</summary>\n",
-                     report->evaluation.results - 1, report->evaluation.results > 2 ? "s" : "");
+        npi_page_add(page, "<details open><summary>More scores of this run</summary>\n");
         for (int r = 0; r < report->evaluation.results; r++)
             if (r != report->main_score)
                 table(page, &report->evaluation.result[r]);

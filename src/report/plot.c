@@ -100,6 +100,11 @@ static void draw_axes(npi_plot *plot) {
                      plot->left, py(plot, at[i]), plot->right, plot->left - 6,
                      py(plot, at[i]) + 4.5, text);
     }
+    if (plot->x.bare) {
+        npi_page_add(plot->page, "<path class=\"g\" d=\"M%.1f %.1fV%.1fH%.1fV%.1fz\"/>\n",
+                     plot->left, plot->top, plot->bottom, plot->right, plot->top);
+        return;
+    }
     npi_page_add(plot->page, "<path class=\"a\" d=\"M%.1f %.1fV%.1fH%.1f\"/>\n", plot->left,
                  plot->top, plot->bottom, plot->right);
     char turned[64];
@@ -117,7 +122,7 @@ void npi_plot_begin(npi_plot *plot, npi_page *page, const char *label) {
         plot->height = 300;
     plot->left = plot->y.bare ? 8 : 58;
     plot->top = 10;
-    plot->right = plot->width - 14;
+    plot->right = plot->width - (plot->x.log ? 26 : 14);
     plot->bottom = plot->height - (plot->x.bare ? 8 : plot->x.title ? 44 : 26);
     /* unique on the page: the place where it stands */
     plot->clip = (int)(page->length & 0x7fffffff);
