@@ -79,7 +79,7 @@ static void figures(char *line, size_t size, int64_t done, int64_t total, double
                          : snprintf(line, size, "%lld", (long long)done);
     if (total > 0 && done >= total) {
         cli_duration(elapsed, time);
-        snprintf(line + used, size - (size_t)used, "  %s  in %s", rate, time);
+        snprintf(line + used, size - (size_t)used, "%s%s  in %s", *rate ? "  " : "", rate, time);
     } else if (total > 0 && per_second > 0 && elapsed > 0.5) {
         cli_duration((double)(total - done) / per_second, time);
         snprintf(line + used, size - (size_t)used, "  %s  %s left", rate, time);

@@ -215,6 +215,12 @@ static void synth_cold(void *state, npi_device *dev) {
     synth_steady(state, dev);
 }
 
+static void gauss_step(void *state, npi_device *dev) {
+    synthesis *s = state;
+    s->step.number++;
+    must(dev->ood->gauss_synthesise(s->plan, &s->ring, &s->step, s->outliers));
+}
+
 static void bench_synth(options *o) {
     synthesis s = {.desc = {.classes = 10,
                             .ring = 1000,
@@ -238,6 +244,11 @@ static void bench_synth(options *o) {
     const char *shape = "10 x 1000 x 512, k 300, noise 600";
     measure(o, "synthesise", shape, 1.0, "steps/s", synth_steady, &s);
     measure(o, "synthesise, new plan", shape, 1.0, "steps/s", synth_cold, &s);
+    o->dev->ood->synth_free(o->dev, s.plan);
+    npi_gauss_desc gauss = {
+        .classes = 10, .ring = 1000, .dim = 512, .draws = 10000, .keep = 1, .seed = 1};
+    must(o->dev->ood->gauss_create(o->dev, &gauss, &s.plan));
+    measure(o, "synthesise, vos", "10 x 1000 x 512, 10000 draws", 1.0, "steps/s", gauss_step, &s);
     o->dev->ood->synth_free(o->dev, s.plan);
     npi_free(s.ring.rows);
     npi_free(s.ring.count);

@@ -76,7 +76,6 @@ static json_t *libraries(void) {
 static json_t *features(void) {
     json_t *list = json_array();
     json_array_append_new(list, json_string("openmp"));
-    json_array_append_new(list, json_string("report"));
     return list;
 }
 

@@ -7,20 +7,38 @@
 #include "jobs/recipe.h"
 #include "npos/npos.h"
 
-/* The text of a recipe's first line, which is a comment that says what it is for; "" without. */
+/* The first sentence of the comment that a recipe starts with, without its full stop; "" without a
+ * comment. */
+static void first_sentence(const char *from, char *text, size_t size) {
+    size_t length = 0;
+    while (*from == '#') {
+        from += 1 + strspn(from + 1, " ");
+        for (; *from && *from != '\n'; from++) {
+            bool stop = *from == '.' && (from[1] == ' ' || from[1] == '\n' || from[1] == '\0');
+            if (stop || length + 2 >= size) {
+                text[length] = '\0';
+                return;
+            }
+            text[length++] = *from;
+        }
+        from += *from == '\n';
+        text[length++] = ' ';
+    }
+    while (length > 0 && text[length - 1] == ' ')
+        length--;
+    text[length] = '\0';
+}
+
 static npos_status summary(const char *name, char *text, size_t size) {
     char *path = NULL, *bytes = NULL, *file = NULL;
     size_t length;
     npos_status status = npi_format(&file, "%s.yaml", name);
-    text[0] = '\0';
     if (status == NPOS_OK)
         status = npi_path_join(&path, npi_recipe_folder(), file);
     if (status == NPOS_OK)
         status = npi_file_read(path, &bytes, &length);
-    if (status == NPOS_OK && bytes[0] == '#') {
-        const char *from = bytes + 1 + strspn(bytes + 1, " ");
-        snprintf(text, size, "%.*s", (int)strcspn(from, "\r\n"), from);
-    }
+    if (status == NPOS_OK)
+        first_sentence(bytes, text, size);
     npi_free(file);
     npi_free(path);
     npi_free(bytes);

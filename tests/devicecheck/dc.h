@@ -54,6 +54,7 @@ typedef struct dc {
     const char *op;
     int compared, failed;
     bool skipped, verbose;
+    bool quiet;      /* failures are counted, not printed */
     uint64_t digest; /* of the bits that side 1 computed in this operation */
     double worst;    /* largest error over tolerance so far in this operation */
     dc_buf *bufs[512];
@@ -158,6 +159,8 @@ void dc_check_net(dc *d);
 
 /* Finite differences of the reference's gradients. */
 void dc_grad(dc *d);
+/* Plants faults and checks that they are found. */
+bool dc_self_check(dc *d);
 /* Times side 1's entries and prints them. */
 void dc_bench(dc *d, const char *only, bool json);
 

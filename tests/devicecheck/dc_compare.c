@@ -42,6 +42,8 @@ void dc_case(dc *d, const char *format, ...) {
 void dc_fail(dc *d, const char *format, ...) {
     va_list arguments;
     d->failed++;
+    if (d->quiet)
+        return;
     fprintf(stderr, "FAIL %s [%s] ", d->op, d->shape);
     va_start(arguments, format);
     vfprintf(stderr, format, arguments);

@@ -66,7 +66,7 @@ void dc_check_net(dc *d) {
     dc_unit units[UNITS] = {0};
     bool made = true;
     /* rounding moves a few elements across ReLU's edge, and six layers add up */
-    d->loosen = d->side[1]->compute == NPI_BF16 ? 6.0 : 20.0;
+    d->loosen = d->side[1]->compute == NPI_BF16 ? 6.0 : 4.0;
     dc_case(d, "%d x 3 x %d x %d", N, SIZE, SIZE);
     for (int i = 0; i < UNITS && made; i++)
         made = dc_unit_make(d, &units[i], descs[i]);

@@ -144,6 +144,17 @@ static size_t volume(int n, int c, int h, int w) {
     return (size_t)n * (size_t)c * (size_t)h * (size_t)w;
 }
 
+/* A random gradient of y, 0 where rounding put the two sides on different sides of ReLU's edge. */
+static dc_act gradient_of(dc *d, dc_act y) {
+    size_t count = volume(y.n, y.c, y.h, y.w);
+    const float *a = dc_act_read(d, y, 0), *b = dc_act_read(d, y, 1);
+    float *g = dc_act_normals(d, count, 1.0);
+    for (size_t i = 0; i < count; i++)
+        if ((a[i] > 0.0f) != (b[i] > 0.0f))
+            g[i] = 0.0f;
+    return dc_act_input(d, "dy", y.n, y.c, y.h, y.w, g);
+}
+
 static void run_unit(dc *d, const shape *s, dc_unit *u) {
     size_t in = volume(s->n, s->c, s->h, s->w), out = volume(s->n, s->out_c, u->oh, u->ow);
     dc_act x = dc_act_input(d, "x", s->n, s->c, s->h, s->w, dc_act_normals(d, in, s->scale));
@@ -153,23 +164,26 @@ static void run_unit(dc *d, const shape *s, dc_unit *u) {
             dc_act_input(d, "residual", s->n, s->out_c, u->oh, u->ow, dc_act_normals(d, out, 1.0));
         dresidual = dc_act_output(d, "dresidual", s->n, s->out_c, u->oh, u->ow);
     }
-    dc_act dy = dc_act_input(d, "dy", s->n, s->out_c, u->oh, u->ow, dc_act_normals(d, out, 1.0));
     dc_act dx = dc_act_output(d, "dx", s->n, s->c, s->h, s->w);
     if (s->accumulate)
         dx = dc_act_input(d, "dx", s->n, s->c, s->h, s->w, dc_act_normals(d, in, 0.5 / s->scale));
     for (int i = 0; i < 2; i++) {
-        npi_unit_params params = dc_unit_params(u, i), grads = dc_unit_grads(u, i);
-        npi_act to = dc_act_at(y, i), from = dc_act_at(x, i), g = dc_act_at(dy, i), add, dadd, back;
-        if (s->residual) {
+        npi_unit_params params = dc_unit_params(u, i);
+        npi_act to = dc_act_at(y, i), add;
+        if (s->residual)
             add = dc_act_at(residual, i);
+        DC_RUN(d->side[i]->units->forward(u->unit[i], dc_act_at(x, i), &params,
+                                          s->residual ? &add : NULL, NULL, NULL, &to));
+    }
+    dc_act dy = gradient_of(d, y);
+    for (int i = 0; i < 2; i++) {
+        npi_unit_params params = dc_unit_params(u, i), grads = dc_unit_grads(u, i);
+        npi_act back = dc_act_at(dx, i), dadd;
+        if (s->residual)
             dadd = dc_act_at(dresidual, i);
-        }
-        back = dc_act_at(dx, i);
-        const npi_unit_ops *units = d->side[i]->units;
-        DC_RUN(
-            units->forward(u->unit[i], from, &params, s->residual ? &add : NULL, NULL, NULL, &to));
-        DC_RUN(units->backward(u->unit[i], g, from, &params, &grads, s->dx ? &back : NULL,
-                               s->accumulate, s->residual ? &dadd : NULL));
+        DC_RUN(d->side[i]->units->backward(u->unit[i], dc_act_at(dy, i), dc_act_at(x, i), &params,
+                                           &grads, s->dx ? &back : NULL, s->accumulate,
+                                           s->residual ? &dadd : NULL));
     }
     dc_act_check(d, y, DC_ACT);
     dc_unit_check_stats(d, u);
@@ -230,19 +244,22 @@ static void run_shortcut(dc *d, const shape *s, dc_unit *main, dc_unit *side) {
     dc_act x = dc_act_input(d, "x", s->n, s->c, s->h, s->w,
                             dc_act_normals(d, volume(s->n, s->c, s->h, s->w), 1.0));
     dc_act y = dc_act_output(d, "y", s->n, s->out_c, main->oh, main->ow);
-    dc_act dy = dc_act_input(d, "dy", s->n, s->out_c, main->oh, main->ow,
-                             dc_act_normals(d, volume(s->n, s->out_c, main->oh, main->ow), 1.0));
     dc_act dh = dc_act_output(d, "dh", s->n, s->out_c, main->desc.h, main->desc.w);
     dc_act dr = dc_act_output(d, "dresidual", s->n, s->out_c, main->oh, main->ow);
     dc_act dx = dc_act_output(d, "dx", s->n, s->c, s->h, s->w);
     for (int i = 0; i < 2; i++) {
         const npi_unit_ops *units = d->side[i]->units;
         npi_unit_params pm = dc_unit_params(main, i), ps = dc_unit_params(side, i);
-        npi_unit_params gm = dc_unit_grads(main, i), gs = dc_unit_grads(side, i);
-        npi_act to = dc_act_at(y, i), dto = dc_act_at(dh, i), dres = dc_act_at(dr, i),
-                back = dc_act_at(dx, i);
+        npi_act to = dc_act_at(y, i);
         DC_RUN(units->forward(side->unit[i], dc_act_at(x, i), &ps, NULL, NULL, NULL, NULL));
         DC_RUN(units->forward(main->unit[i], dc_act_at(h, i), &pm, NULL, side->unit[i], &ps, &to));
+    }
+    dc_act dy = gradient_of(d, y);
+    for (int i = 0; i < 2; i++) {
+        const npi_unit_ops *units = d->side[i]->units;
+        npi_unit_params pm = dc_unit_params(main, i), ps = dc_unit_params(side, i);
+        npi_unit_params gm = dc_unit_grads(main, i), gs = dc_unit_grads(side, i);
+        npi_act dto = dc_act_at(dh, i), dres = dc_act_at(dr, i), back = dc_act_at(dx, i);
         DC_RUN(units->backward(main->unit[i], dc_act_at(dy, i), dc_act_at(h, i), &pm, &gm, &dto,
                                false, &dres));
         DC_RUN(units->backward(side->unit[i], dres, dc_act_at(x, i), &ps, &gs, &back, false, NULL));

@@ -40,12 +40,13 @@ typedef struct options {
     npi_precision precision;
     int threads;
     uint64_t seed;
-    bool bench, json, grad, threads_check, verbose;
+    bool bench, json, grad, self, threads_check, verbose;
 } options;
 
 static const char usage[] =
     "usage: devicecheck [--device cpu] [--precision fp32|bf16|auto] [--isa NAME] [--threads N]\n"
     "                   [--seed N] [--op NAME] [--list] [--grad] [--threads-check]\n"
+    "                   [--self-check]\n"
     "                   [--bench [--json]] [-v]\n";
 
 static bool parse(int count, char **words, options *o) {
@@ -59,6 +60,7 @@ static bool parse(int count, char **words, options *o) {
         bool *flag = strcmp(word, "--bench") == 0           ? &o->bench
                      : strcmp(word, "--json") == 0          ? &o->json
                      : strcmp(word, "--grad") == 0          ? &o->grad
+                     : strcmp(word, "--self-check") == 0    ? &o->self
                      : strcmp(word, "--threads-check") == 0 ? &o->threads_check
                      : strcmp(word, "-v") == 0              ? &o->verbose
                                                             : NULL;
@@ -203,6 +205,9 @@ int main(int count, char **words) {
     if (o.bench) {
         begin(&d, "bench");
         dc_bench(&d, o.op, o.json);
+    } else if (o.self) {
+        begin(&d, "self");
+        result = !dc_self_check(&d);
     } else if (o.grad) {
         begin(&d, "grad");
         dc_grad(&d);

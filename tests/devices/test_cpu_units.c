@@ -537,12 +537,63 @@ static void amx_emulated(void **state) {
 #endif
 }
 
+/* Every allocation of open and create fails once: an error, and nothing is left behind. */
+static void out_of_memory(void **state) {
+    (void)state;
+    npi_unit_desc desc = {.name = "layer1.0.conv1",
+                          .n = 33,
+                          .c = 16,
+                          .h = 5,
+                          .w = 5,
+                          .out_c = 32,
+                          .kernel = 3,
+                          .stride = 1,
+                          .pad = 1,
+                          .relu = true,
+                          .needs_dx = true,
+                          .training = true};
+    size_t before = npi_memory_now();
+    int failures = 0;
+    for (int64_t nth = 1; nth < 100; nth++) {
+        npi_device *dev = NULL;
+        npi_unit *unit = NULL;
+        npi_memory_fail_after(nth);
+        npos_status status = npi_cpu_open(NPI_PRECISION_FP32, 2, &dev);
+        if (status == NPOS_OK)
+            status = dev->units->create(dev, &desc, &unit);
+        npi_memory_fail_after(0);
+        if (unit)
+            dev->units->free(dev, unit);
+        npi_device_close(dev);
+        assert_int_equal(npi_memory_now(), before);
+        if (status == NPOS_OK)
+            break;
+        assert_int_equal(status, NPOS_OUT_OF_MEMORY);
+        assert_null(unit);
+        failures++;
+    }
+    assert_in_range(failures, 10, 90);
+}
+
+static void refusals(void **state) {
+    (void)state;
+    npi_device *dev;
+    assert_int_equal(setenv("NPOS_ISA", "avx2", 1), 0);
+    assert_int_equal(npi_cpu_open(NPI_PRECISION_BF16, 1, &dev), NPOS_UNSUPPORTED);
+    assert_true(strlen(npos_error_hint()) > 0);
+    assert_int_equal(setenv("NPOS_ISA", "avx3", 1), 0);
+    assert_int_equal(npi_cpu_open(NPI_PRECISION_FP32, 1, &dev), NPOS_INVALID_ARGUMENT);
+    assert_non_null(strstr(npos_error_message(), "avx3"));
+    unsetenv("NPOS_ISA");
+}
+
 int main(void) {
     unsetenv("NPOS_ISA");
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(generic_fp32), cmocka_unit_test(avx2_fp32),
-        cmocka_unit_test(avx512_fp32),  cmocka_unit_test(avx512bf16_bf16),
-        cmocka_unit_test(amx_bf16),     cmocka_unit_test(amx_emulated),
+        cmocka_unit_test(generic_fp32),  cmocka_unit_test(avx2_fp32),
+        cmocka_unit_test(avx512_fp32),   cmocka_unit_test(avx512bf16_bf16),
+        cmocka_unit_test(amx_bf16),      cmocka_unit_test(amx_emulated),
+        cmocka_unit_test(out_of_memory), cmocka_unit_test(refusals),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

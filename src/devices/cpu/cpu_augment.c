@@ -1,5 +1,6 @@
 #include "devices/cpu/cpu_augment.h"
 
+#include <math.h>
 #include <omp.h>
 #include <string.h>
 
@@ -61,6 +62,59 @@ static void set_taps(npi_taps *taps, int size, int out, int offset, bool mirror)
     }
 }
 
+/* Antialiased bilinear for crops larger than the output, as torchvision's: input i of `in` weighs
+ * in output o of `out` by a triangle of half-width max(in/out, 1) around (o + 1/2) in/out, cut at
+ * the borders and normalised. */
+typedef struct triangle {
+    int first, end;
+    float centre, slope, inverse_sum;
+} triangle;
+
+static float triangle_weight(const triangle *t, int i) {
+    float away = fabsf(((float)i + 0.5f - t->centre) * t->slope);
+    return away < 1.0f ? (1.0f - away) * t->inverse_sum : 0.0f;
+}
+
+static triangle triangle_of(int o, int in, int out) {
+    float scale = (float)in / (float)out, support = scale > 1.0f ? scale : 1.0f, sum = 0.0f;
+    triangle t = {
+        .centre = ((float)o + 0.5f) * scale, .slope = 1.0f / support, .inverse_sum = 1.0f};
+    float low = t.centre - support + 0.5f, high = t.centre + support + 0.5f;
+    t.first = low > 0.0f ? (int)low : 0;
+    t.end = high < (float)in ? (int)high : in;
+    for (int i = t.first; i < t.end; i++)
+        sum += triangle_weight(&t, i);
+    t.inverse_sum = 1.0f / sum;
+    return t;
+}
+
+static void shrink(const npi_augment_desc *d, const npi_augment_params *p, const uint8_t *image,
+                   bench *b) {
+    int channels = d->channels;
+    for (int y = 0; y < d->out_h; y++) {
+        triangle rows = triangle_of(y, p->height, d->out_h);
+        memset(b->line, 0, (size_t)(p->width * channels) * sizeof *b->line);
+        for (int i = rows.first; i < rows.end; i++) {
+            const uint8_t *from = image + ((ptrdiff_t)(p->top + i) * d->src_w + p->left) * channels;
+            float weight = triangle_weight(&rows, i) * (1.0f / 255.0f);
+            for (int j = 0; j < p->width * channels; j++)
+                b->line[j] += weight * (float)from[j];
+        }
+        for (int x = 0; x < d->out_w; x++) {
+            triangle columns = triangle_of(x, p->width, d->out_w);
+            float sum[3] = {0};
+            for (int i = columns.first; i < columns.end; i++) {
+                float weight = triangle_weight(&columns, i);
+                for (int c = 0; c < channels; c++)
+                    sum[c] += weight * b->line[i * channels + c];
+            }
+            int to = p->flip ? d->out_w - 1 - x : x;
+            for (int c = 0; c < channels; c++)
+                b->planes[((ptrdiff_t)c * d->out_h + y) * d->out_w + to] = sum[c];
+        }
+    }
+}
+
 /* A crop that may lie partly outside the image: zero there. */
 static void copy_padded(const npi_augment_desc *d, const npi_augment_params *p,
                         const uint8_t *image, float *planes) {
@@ -79,6 +133,8 @@ static void one_view(const npi_augment_desc *d, const npi_pixels *pixels,
                      const npi_augment_params *p, const uint8_t *image, bench *b) {
     if (d->crop == NPI_CROP_PADDED) {
         copy_padded(d, p, image, b->planes);
+    } else if (p->height > d->out_h || p->width > d->out_w) {
+        shrink(d, p, image, b);
     } else {
         set_taps(&b->rows, p->height, d->out_h, p->top, false);
         set_taps(&b->columns, p->width, d->out_w, 0, p->flip != 0);

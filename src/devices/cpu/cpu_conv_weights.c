@@ -5,8 +5,10 @@
 #include "devices/cpu/cpu_conv_parts.h"
 
 enum {
-    /* x and dy of a strip; measured on 1 and 2 MB of L2, flat between half and twice this. */
-    STRIP_BYTES = 1024 * 1024
+    /* x and dy of a strip.  Larger strips copy fewer rows of x twice, smaller ones stay in the
+     * cache; in bfloat16 the products are so fast that the copies count for more. */
+    STRIP_BYTES = 1024 * 1024,
+    STRIP_BYTES_BF16 = 2048 * 1024
 };
 
 /* Rows of x under `rows` rows of output. */
@@ -37,9 +39,9 @@ npi_conv_weights npi_conv_weights_plan(const npi_conv *forward) {
         plan.ci = (int)npi_round_up((size_t)plan.ci, NPI_IMAGES);
         plan.co = (int)npi_round_up((size_t)plan.co, NPI_IMAGES);
     }
+    size_t most = forward->kernels->dtype == NPI_BF16 ? STRIP_BYTES_BF16 : STRIP_BYTES;
     plan.rows = forward->ho;
-    while (plan.rows > 1 &&
-           x_strip(&plan, plan.rows) + dy_strip(&plan, plan.rows) > (size_t)STRIP_BYTES)
+    while (plan.rows > 1 && x_strip(&plan, plan.rows) + dy_strip(&plan, plan.rows) > most)
         plan.rows = (plan.rows + 1) / 2;
     if (plan.packed) {
         plan.x_bytes = npi_round_up(x_strip(&plan, plan.rows), 64);

@@ -22,15 +22,22 @@ enum {
     PACKED = 8 << 20, /* bytes of packed bank rows at a time: few barriers, yet in the last cache */
     GROUP = 4,        /* panels of queries that share a panel of the bank in the second cache */
     SLACK = 16,
+    BUCKET = 64,    /* bank rows that are re-scored together */
+    HELD = 4 << 20, /* candidates of all queries at a time, at most */
 };
 
 typedef struct list { /* candidates of one query */
     int count;
+    int rank;  /* of the answer among the rows that are scored */
     bool lost; /* more candidates than room: this query is answered by plain search */
     float kth; /* k-th largest value among the first `count` at the last shrink; -inf before */
     npi_kth_guess guess;
     double norm, error_norm; /* |q|, |q - bf16(q)| */
 } list;
+
+typedef struct pair {
+    int32_t query, place; /* place in the query's list */
+} pair;
 
 typedef struct search {
     const npi_math *math;
@@ -53,6 +60,9 @@ typedef struct search {
     size_t spare_size;
     uint16_t *rounded;   /* [threads][nr][depth]: a panel before packing */
     size_t rounded_size; /* of one thread; the pad of an odd dim stays zero */
+    pair *pair;          /* of all lists, by bank row */
+    int32_t *bucket;     /* [buckets + 1]: where the pairs of BUCKET rows begin */
+    int buckets;
     list *lists;
     float *value;
     int32_t *index;
@@ -239,25 +249,6 @@ static float exact(const search *s, int q, int32_t row) {
     return isnan(d) ? INFINITY : (float)d;
 }
 
-/* Asks for a row that will be scored soon: rows of candidates lie anywhere in the bank. */
-static void fetch(const search *s, int32_t row) {
-    const char *at = (const char *)(s->bank + (ptrdiff_t)row * s->dim);
-    for (ptrdiff_t byte = 0; byte < s->dim * (ptrdiff_t)sizeof(float) && byte < 8192; byte += 64)
-        __builtin_prefetch(at + byte);
-}
-
-/* Scores in place rows whose index alone is set. */
-static void score(const search *s, int q, scored *rows, int count) {
-    enum { AHEAD = 3 };
-    for (int j = 0; j < AHEAD && j < count; j++)
-        fetch(s, rows[j].index);
-    for (int j = 0; j < count; j++) {
-        if (j + AHEAD < count)
-            fetch(s, rows[j + AHEAD].index);
-        rows[j].distance = exact(s, q, rows[j].index);
-    }
-}
-
 /* Keeps the `k` nearest of `count` scored rows in front (unordered). */
 static void keep_nearest(scored *rows, int count, int k) {
     int low = 0, high = count - 1;
@@ -303,45 +294,69 @@ static int plain_search(const search *s, int q, scored *rows) {
     return s->k;
 }
 
-/* The k-th distance alone: rows that are certainly among the k nearest are only counted. */
-static float kth_of(const search *s, int q, scored *rows, float *spare) {
+/* What remains to be scored of a query's list is moved to its front: all of it, or, for the k-th
+ * distance alone, the rows that are not certainly among the k nearest; those are only counted. */
+static void prepare_scores(const search *s, int q, bool all, float *spare) {
     list *l = &s->lists[q];
+    l->rank = s->k;
     if (!l->lost)
-        shrink(s, q, spare);
-    if (l->lost || l->count < s->k) {
-        int count = plain_search(s, q, rows);
-        qsort(rows, (size_t)count, sizeof *rows, nearer);
-        return rows[s->k - 1].distance;
-    }
+        l->lost = shrink(s, q, spare) < s->k;
+    if (l->lost)
+        l->count = 0;
+    if (all)
+        return;
     const float *value = s->value + (size_t)q * (size_t)(s->room + SLACK);
-    const int32_t *index = s->index + (size_t)q * (size_t)(s->room + SLACK);
+    int32_t *index = s->index + (size_t)q * (size_t)(s->room + SLACK);
     float certain = nextafterf((float)((double)l->kth + 2.0 * error_bound(s, l)), INFINITY);
-    int rank = s->k, count = 0;
+    int count = 0;
     for (int j = 0; j < l->count; j++) {
-        if (value[j] > certain)
-            rank--;
-        else
-            rows[count++].index = index[j];
+        index[count] = index[j];
+        count += !(value[j] > certain);
     }
-    score(s, q, rows, count);
-    keep_nearest(rows, count, rank);
-    return rows[rank - 1].distance;
+    l->rank -= l->count - count;
+    l->count = count;
 }
 
-static void all_of(const search *s, int q, scored *rows, float *spare) {
-    list *l = &s->lists[q];
-    if (!l->lost)
-        shrink(s, q, spare);
-    int count;
-    if (l->lost || l->count < s->k) {
-        count = plain_search(s, q, rows);
-    } else {
-        const int32_t *index = s->index + (size_t)q * (size_t)(s->room + SLACK);
-        for (count = 0; count < l->count; count++)
-            rows[count].index = index[count];
-        score(s, q, rows, count);
+/* Pairs to score, by bank row: a row is read from memory once for all queries that ask for it. */
+static void sort_pairs(search *s) {
+    memset(s->bucket, 0, (size_t)(s->buckets + 1) * sizeof *s->bucket);
+    size_t held = (size_t)(s->room + SLACK);
+    for (int q = 0; q < s->n; q++)
+        for (int j = 0; j < s->lists[q].count; j++)
+            s->bucket[s->index[(size_t)q * held + (size_t)j] / BUCKET + 1]++;
+    for (int b = 0; b < s->buckets; b++)
+        s->bucket[b + 1] += s->bucket[b];
+    for (int q = 0; q < s->n; q++)
+        for (int j = 0; j < s->lists[q].count; j++) {
+            size_t at = (size_t)q * held + (size_t)j;
+            s->pair[s->bucket[s->index[at] / BUCKET]++] = (pair){q, (int32_t)j};
+        }
+    /* each entry has moved to its bucket's end, the next one's begin */
+    memmove(s->bucket + 1, s->bucket, (size_t)s->buckets * sizeof *s->bucket);
+    s->bucket[0] = 0;
+}
+
+static void score_bucket(const search *s, int bucket) {
+    size_t held = (size_t)(s->room + SLACK);
+    for (int32_t i = s->bucket[bucket]; i < s->bucket[bucket + 1]; i++) {
+        size_t at = (size_t)s->pair[i].query * held + (size_t)s->pair[i].place;
+        s->value[at] = exact(s, s->pair[i].query, s->index[at]);
     }
-    qsort(rows, (size_t)count, sizeof *rows, nearer);
+}
+
+/* The scored rows of a query in `rows`: the k nearest sorted, or with the l->rank-th (the k-th of
+ * all) in its place. */
+static void conclude(const search *s, int q, bool all, scored *rows) {
+    const list *l = &s->lists[q];
+    int count = l->count;
+    size_t at = (size_t)q * (size_t)(s->room + SLACK);
+    for (int j = 0; j < count; j++)
+        rows[j] = (scored){s->value[at + (size_t)j], s->index[at + (size_t)j]};
+    if (l->lost)
+        count = plain_search(s, q, rows);
+    keep_nearest(rows, count, l->rank);
+    if (all)
+        qsort(rows, (size_t)s->k, sizeof *rows, nearer);
 }
 
 static size_t plan(search *s, int queries, char *at) {
@@ -359,6 +374,8 @@ static size_t plan(search *s, int queries, char *at) {
                  {&s->product, threads * GROUP * NPI_PANEL_ROWS * STRIP * sizeof(float)},
                  {&s->rounded, threads * s->rounded_size * sizeof(uint16_t)},
                  {&s->spare, threads * s->spare_size * sizeof(float)},
+                 {&s->pair, q * (size_t)s->room * sizeof(pair)},
+                 {&s->bucket, ((size_t)s->buckets + 1) * sizeof(int32_t)},
                  {&s->lists, q * sizeof(list)},
                  {&s->value, q * held * sizeof(float)},
                  {&s->index, q * held * sizeof(int32_t)}};
@@ -396,7 +413,10 @@ npos_status npi_cpu_find(npi_device *dev, const npi_math *math, int n, const flo
     while (s.block > STRIP && s.block - STRIP >= m)
         s.block -= STRIP;
     s.spare_size = npi_cpu_room((size_t)(s.room + SLACK), 4) / 4;
-    int chunk = n < QUERIES ? n : QUERIES;
+    s.buckets = (int)(m / BUCKET) + 1;
+    int chunk = HELD / s.room / s.mr * s.mr;
+    chunk = chunk < s.mr ? s.mr : chunk > QUERIES ? QUERIES : chunk;
+    chunk = n < chunk ? n : chunk;
     size_t planned = plan(&s, chunk, NULL),
            scored_room = npi_cpu_room((size_t)(s.room + 2 * k), sizeof(scored));
     char *scratch;
@@ -416,13 +436,19 @@ npos_status npi_cpu_find(npi_device *dev, const npi_math *math, int n, const flo
                 (scored *)(void *)(scratch + planned + scored_room * (size_t)omp_get_thread_num());
             float *spare = s.spare + (size_t)omp_get_thread_num() * s.spare_size;
 #pragma omp for schedule(dynamic, 4)
+            for (int q = 0; q < s.n; q++)
+                prepare_scores(&s, q, all, spare);
+#pragma omp single
+            sort_pairs(&s);
+#pragma omp for schedule(dynamic, 4)
+            for (int b = 0; b < s.buckets; b++)
+                score_bucket(&s, b);
+#pragma omp for schedule(dynamic, 4)
             for (int q = 0; q < s.n; q++) {
-                if (!all) {
-                    distance[first + q] = kth_of(&s, q, rows, spare);
-                    continue;
-                }
-                all_of(&s, q, rows, spare);
-                for (int j = 0; j < k; j++) {
+                conclude(&s, q, all, rows);
+                if (!all)
+                    distance[first + q] = rows[s.lists[q].rank - 1].distance;
+                for (int j = 0; all && j < k; j++) {
                     size_t at = (size_t)(first + q) * (size_t)k + (size_t)j;
                     if (index)
                         index[at] = rows[j].index;

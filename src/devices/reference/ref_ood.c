@@ -142,7 +142,7 @@ static void draw_normals(uint64_t seed, npi_purpose purpose, uint64_t step, uint
 /* Room of one call, in the device's scratch. */
 typedef struct room {
     float *unit;      /* [ring][dim]: the class's rows, normalised */
-    bool *absent;     /* [ring]: authors, and a zero row: infinitely far from everything */
+    bool *zero;       /* [ring]: shorter than 1e-12, see kth_in_ring */
     float *noise;     /* [noise][dim] */
     ranked *order;    /* [max(ring, noise)] */
     float *distance;  /* [pick][noise] */
@@ -179,7 +179,7 @@ static npos_status make_room(npi_synth *s, room *out) {
                   .candidate = (void *)piece[4],
                   .one = (void *)piece[5],
                   .picked = (void *)piece[6],
-                  .absent = (void *)piece[7]};
+                  .zero = (void *)piece[7]};
     return NPOS_OK;
 }
 
@@ -188,10 +188,18 @@ static int rising(const void *a, const void *b) {
     return x < y ? -1 : x > y;
 }
 
-/* Squared L2 distance from a unit row to its k-th nearest row of the ring. */
-static float kth_in_ring(const npi_synth_desc *d, room *r, const float *query) {
-    for (ptrdiff_t i = 0; i < d->ring; i++)
-        r->one[i] = r->absent[i] ? INFINITY : distance_of(d->dim, query, r->unit + i * d->dim);
+/* Squared L2 distance from a unit row (or a zero row) to its k-th nearest row of the ring.  A zero
+ * row lies at 1 from every unit row and at 0 from another zero row, exactly, so that these ties
+ * are ties; for the authors' code it is infinitely far from everything. */
+static float kth_in_ring(const npi_synth_desc *d, room *r, const float *query, bool zero) {
+    for (ptrdiff_t i = 0; i < d->ring; i++) {
+        if (d->authors && (zero || r->zero[i]))
+            r->one[i] = INFINITY;
+        else if (zero || r->zero[i])
+            r->one[i] = zero && r->zero[i] ? 0.0f : 1.0f;
+        else
+            r->one[i] = distance_of(d->dim, query, r->unit + i * d->dim);
+    }
     qsort(r->one, (size_t)d->ring, sizeof *r->one, rising);
     return r->one[d->k - 1];
 }
@@ -199,13 +207,12 @@ static float kth_in_ring(const npi_synth_desc *d, room *r, const float *query) {
 /* Step 1: the rows of one class by falling distance to their k-th neighbour, themselves counted. */
 static void rank_rows(const npi_synth_desc *d, const float *rows, room *r) {
     for (ptrdiff_t i = 0; i < d->ring; i++) {
-        bool zero = npi_ref_dot(d->dim, rows + i * d->dim, rows + i * d->dim) == 0.0;
-        npi_ref_normalize(d->dim, rows + i * d->dim, r->unit + i * d->dim);
-        r->absent[i] = zero && d->authors;
+        const float *row = rows + i * d->dim;
+        r->zero[i] = npi_ref_dot(d->dim, row, row) < 1e-24;
+        npi_ref_normalize(d->dim, row, r->unit + i * d->dim);
     }
     for (ptrdiff_t i = 0; i < d->ring; i++)
-        r->order[i] =
-            (ranked){r->absent[i] ? INFINITY : kth_in_ring(d, r, r->unit + i * d->dim), i};
+        r->order[i] = (ranked){kth_in_ring(d, r, r->unit + i * d->dim, r->zero[i]), i};
     qsort(r->order, (size_t)d->ring, sizeof *r->order, farthest_first);
 }
 
@@ -240,7 +247,7 @@ static void keep_candidates(const npi_synth_desc *d, const float *rows, room *r,
             candidate_of(d, rows + (ptrdiff_t)r->picked[b] * d->dim, r->noise + l * d->dim,
                          r->candidate);
             npi_ref_normalize(d->dim, r->candidate, r->candidate);
-            r->distance[b * d->noise + l] = kth_in_ring(d, r, r->candidate);
+            r->distance[b * d->noise + l] = kth_in_ring(d, r, r->candidate, false);
         }
     for (ptrdiff_t b = 0; b < d->pick; b++) {
         for (ptrdiff_t l = 0; l < d->noise; l++)
