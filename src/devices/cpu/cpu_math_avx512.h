@@ -37,7 +37,7 @@ static void tile(int depth, const float *a, const float *b, float *c, ptrdiff_t 
 }
 
 static inline __mmask16 first_lanes(int n) {
-    return n >= 16 ? (__mmask16)0xffff : (__mmask16)((1u << n) - 1u);
+    return n >= 16 ? (__mmask16)0xffff : (__mmask16)(0xffffu >> (16 - n));
 }
 
 static int count_above(int n, const float *x, float limit) {
