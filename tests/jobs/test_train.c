@@ -305,6 +305,7 @@ static void bad_data_and_settings_are_named(void **state) {
         {"batch=100", "fewer than a batch of 100", NPOS_INVALID_ARGUMENT},
         {"k=13", "ring of 12", NPOS_INVALID_ARGUMENT},
         {"lr=1000", "became", NPOS_NOT_FINITE},
+        {"ring=177", "never fill a ring of 177", NPOS_INVALID_ARGUMENT},
         {"momentun=0.5", "momentun", NPOS_INVALID_ARGUMENT},
     };
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
