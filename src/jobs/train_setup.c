@@ -42,7 +42,7 @@ static npos_status load_recipe(npi_trainer *t) {
     if (status == NPOS_OK)
         status = npi_recipe_check(&t->recipe);
     if (status == NPOS_OK)
-        status = npi_recipe_format(&t->recipe, true, &t->recipe_text);
+        status = npi_recipe_format(&t->recipe, false, &t->recipe_text);
     npi_free(stored);
     return status;
 }

@@ -278,6 +278,8 @@ static void wrong_resumes_are_refused(void **state) {
     j->options.set = settings;
     j->options.set_count = 1;
     CHECK_FAILS(npos_train(&j->options), NPOS_INVALID_ARGUMENT, "'tau' differs");
+    settings[0] = "test=other#class=1";
+    CHECK_FAILS(npos_train(&j->options), NPOS_INVALID_ARGUMENT, "other#class=1");
     j->options.set_count = 0;
     write_images(folder, IMAGES, CLASSES, 1);
     CHECK_FAILS(npos_train(&j->options), NPOS_BAD_DATA, "training images changed");
