@@ -1,0 +1,289 @@
+"""Golden truth of the training step: PyTorch computes in float64 what tests/ood/test_step_golden.c computes with npos.
+
+    python tests/golden/step.py            writes tests/golden/step/{start,npos,kin}.safetensors
+
+The network is resnet-small (width 8, 3x3 stem, 3 channels, side 16), the step that of the method: 8 images in two
+views, 3 classes.  Views, noise and ring rows come from an integer hash that the C test repeats (hash32); what
+needs a file: the starting values, the picks, the state after one step, the losses of ten.  float64 throughout, so that the file's
+own error is far below the tolerance; --margins prints how far the discrete choices are from a tie.
+"""
+import json
+import os
+import struct
+import sys
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+
+N, BATCH, CLASSES, SIDE, DIM, PROJ, HEAD = 16, 8, 3, 16, 32, 16, 8
+RING, K, SELECT, PICK, NOISE, KEEP, SIGMA = 12, 5, 6, 2, 20, 3, 0.1
+TAU, PROTO_M, W_DISP, W_COMP, ALPHA = 0.1, 0.95, 0.5, 1.0, 0.1
+LR, HEAD_LR, MOMENTUM, DECAY = 0.002, 0.05, 0.9, 5e-3
+STEPS, OPEN_FROM = 10, 2
+LABELS = [0, 1, 2, 0, 1, 2, 0, 0] * 2
+COUNTS = [12, 17, 30]
+
+
+def hash32(stream, count):
+    """count float32 in [-2, 2), exact: steps of 2^-22."""
+    i = np.arange(count, dtype=np.uint64) + np.uint64(stream) * np.uint64(1000003) + np.uint64(1)
+    u = (i * np.uint64(2654435761)) & np.uint64(0xFFFFFFFF)
+    u ^= u >> np.uint64(15)
+    u = (u * np.uint64(2246822519)) & np.uint64(0xFFFFFFFF)
+    u ^= u >> np.uint64(13)
+    return ((u >> np.uint64(8)).astype(np.float64) * 2.0 ** -22 - 2.0).astype(np.float32)
+
+
+def views(step):
+    """Hash noise; the channel that is the label's number is lifted by 1."""
+    x = hash32(100 + step, N * 3 * SIDE * SIDE).reshape(N, 3, SIDE, SIDE)
+    for i, label in enumerate(LABELS):
+        x[i, label] += 1.0
+    return torch.tensor(x, dtype=torch.float64)
+
+
+def noise(step):
+    return torch.tensor(hash32(200 + step, NOISE * DIM).reshape(NOISE, DIM), dtype=torch.float64)
+
+
+def choose(step, c, ranked):
+    """PICK ranks of class c.  Rows that are each other's k-th neighbour are exactly as far: ranks next to such a tie are
+    passed over, since rounding may swap them."""
+    free = [r for r in range(SELECT) if all(abs(ranked[r] - ranked[o]) > 1e-3 * ranked[r] for o in (r - 1, r + 1) if o >= 0)]
+    assert len(free) >= PICK, f"step {step}, class {c}: only ranks {free} are untied"
+    first = (step + 2 * c + 1) % len(free)
+    second = (first + 1 + (step + c) % (len(free) - 1)) % len(free)
+    return [free[first], free[second]]
+
+
+# ---- the model: names of torchvision's ResNet --------------------------------------------------------------------
+
+BLOCKS = [("layer1.0", 8, 8, 1), ("layer2.0", 8, 16, 2), ("layer3.0", 16, 32, 2)]
+
+
+def shapes(classifier):
+    out = {}
+
+    def unit(conv, norm, c, out_c, kernel):
+        out[f"encoder.{conv}.weight"] = (out_c, c, kernel, kernel)
+        for end in ("weight", "bias", "running_mean", "running_var"):
+            out[f"encoder.{norm}.{end}"] = (out_c,)
+
+    def linear(name, c, out_c):
+        out[f"{name}.weight"] = (out_c, c)
+        out[f"{name}.bias"] = (out_c,)
+
+    unit("conv1", "bn1", 3, 8, 3)
+    for name, c, out_c, stride in BLOCKS:
+        if stride != 1:
+            unit(f"{name}.downsample.0", f"{name}.downsample.1", c, out_c, 1)
+        unit(f"{name}.conv1", f"{name}.bn1", c, out_c, 3)
+        unit(f"{name}.conv2", f"{name}.bn2", out_c, out_c, 3)
+    linear("head.0", DIM, DIM)
+    linear("head.2", DIM, PROJ)
+    linear("phi.0", DIM, HEAD)
+    linear("phi.2", HEAD, 1)
+    if classifier:
+        linear("fc", DIM, CLASSES)
+    return out
+
+
+def start_values():
+    """float32 values that exercise every term: no scale is 1, no shift is 0."""
+    out = {}
+    for i, (name, shape) in enumerate(shapes(True).items()):
+        count = int(np.prod(shape))
+        u = hash32(300 + i, count).astype(np.float64).reshape(shape)  # deviation 2/sqrt(3)
+        if len(shape) == 4:
+            u *= np.sqrt(1.5 / (shape[0] * shape[2] * shape[3]))
+        elif len(shape) == 2:
+            u *= 0.5 / np.sqrt(shape[1])
+        elif name.endswith("running_var"):
+            u = 1.0 + 0.25 * u
+        elif name.endswith("weight"):
+            u = 1.0 + 0.2 * u
+        else:
+            u *= 0.1
+        out[name] = u.astype(np.float32)
+    mu = hash32(400, CLASSES * PROJ).astype(np.float64).reshape(CLASSES, PROJ)
+    out["mu"] = (mu / np.linalg.norm(mu, axis=1, keepdims=True)).astype(np.float32)
+    return out
+
+
+def start_rings():
+    return 0.6 + 0.25 * torch.tensor(hash32(500, CLASSES * RING * DIM).reshape(CLASSES, RING, DIM), dtype=torch.float64)
+
+
+class State:
+    def __init__(self, method):
+        self.method = method
+        start = start_values()
+        self.mu = torch.tensor(start.pop("mu"), dtype=torch.float64)
+        used = shapes(method == "ce")
+        drop = {"ce": ("head.", "phi."), "cider": ("phi.",), "npos": ()}[method]
+        self.values = {n: torch.tensor(start[n], dtype=torch.float64) for n in used if not n.startswith(drop or "-")}
+        self.train = [n for n in self.values if "running" not in n]
+        self.velocity = {n: torch.zeros_like(self.values[n]) for n in self.train}
+        self.ring = start_rings().float().double()
+        self.count = list(COUNTS)
+
+    def unit(self, x, conv, norm, stride):
+        v = self.values
+        weight = v[f"encoder.{conv}.weight"]
+        x = F.conv2d(x, weight, stride=stride, padding=weight.shape[2] // 2)
+        return F.batch_norm(x, v[f"encoder.{norm}.running_mean"], v[f"encoder.{norm}.running_var"],
+                            v[f"encoder.{norm}.weight"], v[f"encoder.{norm}.bias"], True, 0.1, 1e-5)
+
+    def encoder(self, x):
+        x = F.relu(self.unit(x, "conv1", "bn1", 1))
+        for name, _, _, stride in BLOCKS:
+            side = self.unit(x, f"{name}.downsample.0", f"{name}.downsample.1", stride) if stride != 1 else x
+            y = F.relu(self.unit(x, f"{name}.conv1", f"{name}.bn1", stride))
+            x = F.relu(self.unit(y, f"{name}.conv2", f"{name}.bn2", 1) + side)
+        return x.mean((2, 3))
+
+    def linear(self, name, x):
+        return F.linear(x, self.values[f"{name}.weight"], self.values[f"{name}.bias"])
+
+
+def synthesise(ring, step, margins):
+    """The method's four steps; per class: boundary rows and kept candidates, farthest first."""
+    outliers, boundary, picks = [], [], []
+    eps = noise(step)
+    sigma = float(np.float32(SIGMA))
+    for c in range(CLASSES):
+        unit = F.normalize(ring[c], dim=1)
+        kth = torch.cdist(unit, unit, compute_mode="donot_use_mm_for_euclid_dist").square().sort(1).values[:, K - 1]
+        order = torch.argsort(kth, descending=True, stable=True)
+        picked = choose(step, c, kth[order].tolist())
+        picks.append(picked)
+        for rank in picked:
+            row = order[rank].item()
+            boundary.append(row)
+            v = ring[c, row] + sigma * eps
+            far = torch.cdist(F.normalize(v, dim=1), unit, compute_mode="donot_use_mm_for_euclid_dist").square()
+            far = far.sort(1).values[:, K - 1]
+            best = torch.argsort(far, descending=True, stable=True)
+            ranked = far[best]
+            margins.append(((ranked[:KEEP] - ranked[1:KEEP + 1]) / ranked[:KEEP]).min().item())
+            outliers.append(v[best[:KEEP]])
+    return torch.cat(outliers), boundary, picks
+
+
+def one_step(s, step, opened, margins):
+    for name in s.train:
+        s.values[name] = s.values[name].detach().requires_grad_(True)
+    h = s.encoder(views(step))
+    labels = torch.tensor(LABELS)
+    out = {"h": h.detach()}
+    if s.method == "ce":
+        loss = out["ce"] = F.cross_entropy(s.linear("fc", h), labels)
+    else:
+        z = F.normalize(s.linear("head.2", F.relu(s.linear("head.0", h))), dim=1)
+        m = float(np.float32(PROTO_M))
+        tau = float(np.float32(TAU))
+        mu = list(s.mu)
+        for j, y in enumerate(LABELS):
+            mu[y] = F.normalize(m * mu[y] + (1 - m) * z[j], dim=0)
+        mu = torch.stack(mu)
+        others = ~torch.eye(CLASSES, dtype=torch.bool)
+        cosines = (mu @ mu.T / tau)[others].reshape(CLASSES, CLASSES - 1)
+        out["disp"] = (torch.logsumexp(cosines, 1) - np.log(CLASSES - 1)).mean()
+        out["comp"] = tau / 0.07 * F.cross_entropy(z @ mu.detach().T / tau, labels)
+        loss = W_DISP * out["disp"] + W_COMP * out["comp"]
+        s.mu = mu.detach()
+        out["z"] = z.detach()
+    if s.method == "npos":
+        for j, y in enumerate(LABELS):
+            s.ring[y, s.count[y] % RING] = h[j].detach()
+            s.count[y] += 1
+        out["open"] = torch.zeros(())
+        if opened:
+            outliers, out["boundary"], out["picks"] = synthesise(s.ring, step, margins)
+            out["outliers"] = outliers
+            logit = s.linear("phi.2", F.relu(s.linear("phi.0", torch.cat([h, outliers])))).squeeze(1)
+            target = torch.cat([torch.ones(N), torch.zeros(len(outliers))]).double()
+            out["open"] = F.binary_cross_entropy_with_logits(logit, target)
+            loss = loss + float(np.float32(ALPHA)) * out["open"]
+    loss.backward()
+    out["grads"] = {n: s.values[n].grad for n in s.train if s.values[n].grad is not None}
+    out["norm"] = torch.sqrt(sum(g.square().sum() for g in out["grads"].values()))
+    for n, g in out["grads"].items():
+        w = s.values[n].detach()
+        g = g + float(np.float32(DECAY)) * w
+        v = s.velocity[n] = MOMENTUM_32 * s.velocity[n] + g
+        rate = float(np.float32(HEAD_LR if n.startswith("phi.") else LR))
+        s.values[n] = w - rate * (g + MOMENTUM_32 * v)
+    return out
+
+
+MOMENTUM_32 = float(np.float32(MOMENTUM))
+
+
+def write(path, tensors):
+    header, at, body = {}, 0, []
+    for name, value in tensors.items():
+        if isinstance(value, torch.Tensor):
+            value = value.detach().numpy()
+        value = np.asarray(value)
+        value = value.astype("<i4" if value.dtype.kind == "i" else "<f4")
+        data = value.tobytes()
+        header[name] = {"dtype": "I32" if value.dtype.kind == "i" else "F32", "shape": list(value.shape),
+                        "data_offsets": [at, at + len(data)]}
+        at += len(data)
+        body.append(data)
+    text = json.dumps(header, separators=(",", ":")).encode()
+    text += b" " * (-len(text) % 8)
+    with open(path, "wb") as f:
+        f.write(struct.pack("<Q", len(text)) + text + b"".join(body))
+
+
+def losses_of(out):
+    """In the order of npi_loss; what the step has not is 0."""
+    return [float(torch.as_tensor(out.get(n, 0.0)).detach()) for n in ("disp", "comp", "open", "ce", "norm")]
+
+
+def main():
+    torch.manual_seed(0)
+    folder = os.path.join(os.path.dirname(os.path.abspath(__file__)), "step")
+    os.makedirs(folder, exist_ok=True)
+    margins = []
+    write(os.path.join(folder, "start.safetensors"), start_values())
+
+    s = State("npos")
+    out = one_step(s, 0, True, margins)
+    file = {"picks": np.array(out["picks"]), "losses": np.array(losses_of(out)), "mu": s.mu, "ring": s.ring, "count": np.array(s.count),
+            "h": out["h"], "z": out["z"], "outliers": out["outliers"], "boundary": np.array(out["boundary"])}
+    file.update({f"grad.{n}": g for n, g in out["grads"].items()})
+    file.update({f"after.{n}": v for n, v in s.values.items()})
+    s = State("npos")
+    rows, picks = [], []
+    for i in range(STEPS):
+        out = one_step(s, i, i >= OPEN_FROM, margins)
+        rows.append(losses_of(out))
+        picks.append(out.get("picks", [[0, 1]] * CLASSES))
+    file["ten.picks"] = np.array(picks)
+    file["ten.losses"] = np.array(rows)
+    file["ten.mu"] = s.mu
+    file["ten.ring"] = s.ring
+    for n in ("encoder.conv1.weight", "encoder.layer3.0.bn2.running_var", "head.2.weight", "phi.0.weight"):
+        file[f"ten.{n}"] = s.values[n]
+    write(os.path.join(folder, "npos.safetensors"), file)
+
+    kin = {}
+    for method in ("cider", "ce"):
+        s = State(method)
+        out = one_step(s, 0, False, margins)
+        kin[f"{method}.losses"] = np.array(losses_of(out))
+        for n, g in out["grads"].items():
+            if g.numel() <= 1200:
+                kin[f"{method}.grad.{n}"] = g
+    write(os.path.join(folder, "kin.safetensors"), kin)
+    if "--margins" in sys.argv:
+        print("smallest relative gap between a kept candidate and the next: %.3g" % min(margins))
+        print(np.array(rows))
+
+
+if __name__ == "__main__":
+    main()
