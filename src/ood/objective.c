@@ -97,6 +97,17 @@ static npos_status synthesise(npi_objective *o, const npi_synth_given *given) {
     return o->dev->ood->synthesise(o->synth, &o->ring, o->step, given, outliers, o->picked);
 }
 
+/* Synthesis and the outlier head first come at start_epoch, with more rows than any other layer: run once now, on zeros,
+ * so that the device's scratch has its size before the first step.  Leaves losses and gradients as they were: zero. */
+static npos_status rehearse(npi_objective *o) {
+    npi_device *dev = o->dev;
+    const npi_params *p = &o->model->params;
+    NPI_TRY(synthesise(o, NULL));
+    NPI_TRY(open_risk(o));
+    NPI_TRY(dev->memory->zero(dev, o->losses, NPI_LOSS_COUNT * sizeof *o->losses));
+    return dev->memory->zero(dev, p->grads + p->body, p->head * sizeof *p->grads);
+}
+
 static npi_contrast_desc contrast_desc(const npi_objective *o) {
     const npi_objective_desc *d = &o->desc;
     return (npi_contrast_desc){o->all_samples, d->classes, o->model->proj, d->proto_m,
@@ -115,12 +126,8 @@ npos_status npi_objective_create(npi_comm *comm, npi_model *model, npi_plan *pla
     if (desc->method == NPI_METHOD_NPOS || desc->method == NPI_METHOD_VOS)
         NPI_TRY(make_rings(out));
     NPI_TRY(make_heads(out));
-    if (out->synth) {
-        /* Synthesis and the outlier head first come at start_epoch, with more rows than any other layer: run once now,
-         * on zeros, so that the device's scratch has its size before the first step. */
-        NPI_TRY(synthesise(out, NULL));
-        NPI_TRY(open_risk(out));
-    }
+    if (out->synth)
+        NPI_TRY(rehearse(out));
     if (desc->method == NPI_METHOD_CE)
         return NPOS_OK;
     NPI_TRY(make_group(out));
