@@ -37,7 +37,7 @@
     X(INT, start_epoch, 200, 0, 100000, "first epoch with outliers")                               \
     X(REAL, lr, 0.5, 0, 1000, "learning rate")                                                     \
     X(REAL, head_lr_scale, 1, 0, 1000, "the outlier head's rate, as a factor of lr")               \
-    X(INT, warmup_epochs, 0, 0, 100000, "linear warm-up")                                          \
+    X(INT, warmup_epochs, 0, 0, 100000, "linear warm-up; 0: none, or 10 epochs where batch > 256") \
     X(REAL, warmup_from, 0.01, 0, 1000, "rate at the first step of the warm-up")                   \
     X(REAL, lr_decay, 0.1, 0, 1, "the cosine ends at lr * lr_decay^3")                             \
     X(REAL, momentum, 0.9, 0, 1, "of SGD")                                                         \

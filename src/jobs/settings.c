@@ -89,10 +89,11 @@ npi_objective_desc npi_settings_objective(const npi_recipe *r, int classes, int 
 }
 
 npi_schedule npi_settings_schedule(const npi_recipe *r, int steps) {
-    return (npi_schedule){r->lr,
-                          r->lr * r->lr_decay * r->lr_decay * r->lr_decay,
-                          r->epochs,
-                          steps,
-                          r->warmup_epochs,
-                          r->warmup_from};
+    enum { LARGE_BATCH = 256, LARGE_BATCH_WARMUP = 10 }; /* SupCon's rule, kept by CIDER and NPOS */
+    int warmup = r->warmup_epochs;
+    if (warmup == 0 && r->batch > LARGE_BATCH)
+        warmup = r->epochs < LARGE_BATCH_WARMUP ? r->epochs : LARGE_BATCH_WARMUP;
+    return (npi_schedule){r->lr,     r->lr * r->lr_decay * r->lr_decay * r->lr_decay,
+                          r->epochs, steps,
+                          warmup,    r->warmup_from};
 }

@@ -3,7 +3,7 @@
  *   values/NAME, velocity/NAME    parameters (and buffers) in PyTorch's layout
  *   prototypes [classes][proj]; rings [classes][ring][dim]; pushed [classes] int64
  *   sums                          float64: the epoch's sums so far
- *   metadata: format, epoch, step (the next to run), data_hash, recipe (the whole text) */
+ *   metadata: format, epoch, step (the next to run), data_hash, recipe (the whole text, without help) */
 #include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -68,21 +68,18 @@ static size_t line_length(const char *at) {
     return strcspn(at, "\n");
 }
 
-/* The recipes must be the same text; the first line that differs is named. */
+/* The recipes must be the same text; the first line that differs is named.  The text has no help, which another
+ * version may word otherwise. */
 static npos_status compare_recipes(const char *path, const char *stored, const char *now) {
     while (*stored && *now) {
         size_t a = line_length(stored), b = line_length(now);
-        if (a != b || memcmp(stored, now, a) != 0) {
-            int key = (int)strcspn(now, ":"), was = (int)strcspn(stored, "#"),
-                is = (int)strcspn(now, "#");
+        if (a != b || memcmp(stored, now, a) != 0)
             return npi_hint(
                 npi_fail(NPOS_INVALID_ARGUMENT,
                          "%s belongs to another recipe: its '%.*s' differs: %.*s there, %.*s now",
-                         path, key, now, was < (int)a ? was : (int)a, stored,
-                         is < (int)b ? is : (int)b, now),
+                         path, (int)strcspn(now, ":"), now, (int)a, stored, (int)b, now),
                 "resume with the recipe and settings that the run was started with, or leave "
                 "--recipe and --set out");
-        }
         stored += a + (stored[a] == '\n');
         now += b + (now[b] == '\n');
     }

@@ -63,7 +63,10 @@ static npos_status add_rows(npi_trainer *t, void *context, int64_t first, int n,
         NPI_TRY(t->dev->memory->download(t->dev, sums->z, t->objective.z,
                                          (size_t)rows * proj * sizeof(float)));
         for (int i = 0; i < rows; i++) {
-            double *to = sums->sum + (size_t)sums->labels[first + from + i] * proj;
+            int32_t label = sums->labels[first + from + i];
+            if (label < 0) /* compat authors takes test images, which may lack labels */
+                continue;
+            double *to = sums->sum + (size_t)label * proj;
             for (size_t j = 0; j < proj; j++)
                 to[j] += (double)sums->z[(size_t)i * proj + j];
         }

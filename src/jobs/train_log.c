@@ -41,7 +41,12 @@ static json_t *manifest(const npi_trainer *t) {
 }
 
 npos_status npi_trainer_describe(npi_trainer *t) {
-    NPI_TRY(write_text(t, "recipe.yaml", t->recipe_text));
+    char *recipe;
+    NPI_TRY(npi_recipe_format(&t->recipe, true, &recipe));
+    npos_status written = write_text(t, "recipe.yaml", recipe);
+    npi_free(recipe);
+    if (written != NPOS_OK)
+        return written;
     json_t *object = manifest(t);
     char *text = object ? json_dumps(object, JSON_INDENT(2)) : NULL;
     npos_status status = text ? write_text(t, "manifest.json", text)

@@ -42,7 +42,7 @@ static npos_status load_recipe(npi_trainer *t) {
     if (status == NPOS_OK)
         status = npi_recipe_check(&t->recipe);
     if (status == NPOS_OK)
-        status = npi_recipe_format(&t->recipe, true, &t->recipe_text);
+        status = npi_recipe_format(&t->recipe, false, &t->recipe_text);
     npi_free(stored);
     return status;
 }
@@ -87,6 +87,24 @@ static npos_status load_split(npi_trainer *t, const char *spec, const char *spli
     return status;
 }
 
+/* A ring that cannot be full before the run ends would leave R_open out without a word. */
+static npos_status check_ring(const npi_trainer *t, int c, int64_t images) {
+    const npi_recipe *r = &t->recipe;
+    npi_method method = npi_settings_method(r);
+    int64_t pushes = images * r->views * r->epochs;
+    bool wanted =
+        (method == NPI_METHOD_NPOS || method == NPI_METHOD_VOS) && r->start_epoch < r->epochs;
+    if (!wanted || pushes >= r->ring)
+        return NPOS_OK;
+    return npi_hint(npi_fail(NPOS_INVALID_ARGUMENT,
+                             "%s: class '%s' has %" PRId64 " images: %d epochs push %" PRId64
+                             " embeddings, which never fill a ring of %d, so that no outliers "
+                             "would be made",
+                             t->images.spec, t->images.class_names[c], images, r->epochs, pushes,
+                             r->ring),
+                    "a smaller ring (with k and select at most as large), or method=cider");
+}
+
 static npos_status check_images(const npi_trainer *t) {
     const npi_images *images = &t->images;
     if (images->classes < 2)
@@ -102,12 +120,13 @@ static npos_status check_images(const npi_trainer *t) {
                                  images->spec, images->count, t->recipe.batch),
                         "--set batch=%" PRId64 " would do", images->count);
     for (int c = 0; c < images->classes; c++) {
-        bool seen = false;
-        for (int64_t i = 0; i < images->count && !seen; i++)
-            seen = images->labels[i] == c;
-        if (!seen)
+        int64_t seen = 0;
+        for (int64_t i = 0; i < images->count; i++)
+            seen += images->labels[i] == c;
+        if (seen == 0)
             return npi_fail(NPOS_BAD_DATA, "%s: class '%s' has no images", images->spec,
                             images->class_names[c]);
+        NPI_TRY(check_ring(t, c, seen));
     }
     for (int64_t i = 0; i < images->count; i++)
         if (images->labels[i] < 0)

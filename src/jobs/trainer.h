@@ -17,7 +17,7 @@ typedef struct npi_epoch_sums {
 typedef struct npi_trainer {
     const npos_train_options *options;
     npi_recipe recipe;
-    char *recipe_text; /* npi_recipe_format: what a resumed run must agree with */
+    char *recipe_text; /* npi_recipe_format without help: what a resumed run must agree with */
     npi_images images;
     npi_device *dev;
     npi_model model;

@@ -74,6 +74,40 @@ static npos_status make_group(npi_objective *o) {
     return o->dev->memory->alloc(o->dev, n * sizeof(int32_t), "the group's labels", &o->all_labels);
 }
 
+/* R_open of h and V as they lie in `rows`, with its gradient: drows += for the real embeddings, none for the outliers,
+ * which are constants. */
+static npos_status open_risk(npi_objective *o) {
+    const npi_model *m = o->model;
+    int n = o->desc.samples, all = n + o->outliers;
+    NPI_TRY(npi_linear_forward(m, &m->phi[0], all, o->rows, true, o->phi_hidden));
+    NPI_TRY(npi_linear_forward(m, &m->phi[1], all, o->phi_hidden, false, o->logit));
+    NPI_TRY(o->dev->losses->outlier_bce(o->dev, n, o->outliers, o->logit, o->desc.alpha, o->losses,
+                                        o->dlogit));
+    NPI_TRY(npi_linear_backward(m, &m->phi[1], all, o->phi_hidden, o->logit, false, o->dlogit,
+                                o->dphi_hidden, all, false));
+    return npi_linear_backward(m, &m->phi[0], all, o->rows, o->phi_hidden, true, o->dphi_hidden,
+                               o->drows, n, true);
+}
+
+/* V from the rings as they now are, behind h in `rows`. */
+static npos_status synthesise(npi_objective *o, const npi_synth_given *given) {
+    float *outliers = o->rows + (size_t)o->desc.samples * (size_t)o->model->dim;
+    if (o->desc.method == NPI_METHOD_VOS)
+        return o->dev->ood->gauss_synthesise(o->synth, &o->ring, o->step, outliers);
+    return o->dev->ood->synthesise(o->synth, &o->ring, o->step, given, outliers, o->picked);
+}
+
+/* Synthesis and the outlier head first come at start_epoch, with more rows than any other layer: run once now, on zeros,
+ * so that the device's scratch has its size before the first step.  Leaves losses and gradients as they were: zero. */
+static npos_status rehearse(npi_objective *o) {
+    npi_device *dev = o->dev;
+    const npi_params *p = &o->model->params;
+    NPI_TRY(synthesise(o, NULL));
+    NPI_TRY(open_risk(o));
+    NPI_TRY(dev->memory->zero(dev, o->losses, NPI_LOSS_COUNT * sizeof *o->losses));
+    return dev->memory->zero(dev, p->grads + p->body, p->head * sizeof *p->grads);
+}
+
 static npi_contrast_desc contrast_desc(const npi_objective *o) {
     const npi_objective_desc *d = &o->desc;
     return (npi_contrast_desc){o->all_samples, d->classes, o->model->proj, d->proto_m,
@@ -92,6 +126,8 @@ npos_status npi_objective_create(npi_comm *comm, npi_model *model, npi_plan *pla
     if (desc->method == NPI_METHOD_NPOS || desc->method == NPI_METHOD_VOS)
         NPI_TRY(make_rings(out));
     NPI_TRY(make_heads(out));
+    if (out->synth)
+        NPI_TRY(rehearse(out));
     if (desc->method == NPI_METHOD_CE)
         return NPOS_OK;
     NPI_TRY(make_group(out));
@@ -144,25 +180,6 @@ static npos_status project_backward(npi_objective *o) {
                                o->drows, n, false);
 }
 
-/* R_open with its gradient: drows += for the real embeddings, none for the outliers, which are constants. */
-static npos_status open_risk(npi_objective *o, const npi_synth_given *given) {
-    const npi_model *m = o->model;
-    int n = o->desc.samples, all = n + o->outliers;
-    float *outliers = o->rows + (size_t)n * (size_t)m->dim;
-    if (o->desc.method == NPI_METHOD_VOS)
-        NPI_TRY(o->dev->ood->gauss_synthesise(o->synth, &o->ring, o->step, outliers));
-    else
-        NPI_TRY(o->dev->ood->synthesise(o->synth, &o->ring, o->step, given, outliers, o->picked));
-    NPI_TRY(npi_linear_forward(m, &m->phi[0], all, o->rows, true, o->phi_hidden));
-    NPI_TRY(npi_linear_forward(m, &m->phi[1], all, o->phi_hidden, false, o->logit));
-    NPI_TRY(o->dev->losses->outlier_bce(o->dev, n, o->outliers, o->logit, o->desc.alpha, o->losses,
-                                        o->dlogit));
-    NPI_TRY(npi_linear_backward(m, &m->phi[1], all, o->phi_hidden, o->logit, false, o->dlogit,
-                                o->dphi_hidden, all, false));
-    return npi_linear_backward(m, &m->phi[0], all, o->rows, o->phi_hidden, true, o->dphi_hidden,
-                               o->drows, n, true);
-}
-
 static npos_status classify(npi_objective *o) {
     const npi_model *m = o->model;
     int n = o->desc.samples;
@@ -201,8 +218,10 @@ npos_status npi_objective_gradients(npi_objective *o, bool open, const npi_synth
         if (o->synth)
             NPI_TRY(dev->ood->ring_push(dev, &o->ring, o->all_samples, o->all_h, o->all_labels));
         NPI_TRY(project_backward(o));
-        if (open)
-            NPI_TRY(open_risk(o, given));
+        if (open) {
+            NPI_TRY(synthesise(o, given));
+            NPI_TRY(open_risk(o));
+        }
     }
     NPI_TRY(npi_plan_backward(o->plan, o->rows, o->drows));
     npi_params *params = &o->model->params;

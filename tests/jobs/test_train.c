@@ -278,6 +278,8 @@ static void wrong_resumes_are_refused(void **state) {
     j->options.set = settings;
     j->options.set_count = 1;
     CHECK_FAILS(npos_train(&j->options), NPOS_INVALID_ARGUMENT, "'tau' differs");
+    settings[0] = "test=other#class=1";
+    CHECK_FAILS(npos_train(&j->options), NPOS_INVALID_ARGUMENT, "other#class=1");
     j->options.set_count = 0;
     write_images(folder, IMAGES, CLASSES, 1);
     CHECK_FAILS(npos_train(&j->options), NPOS_BAD_DATA, "training images changed");
@@ -305,6 +307,7 @@ static void bad_data_and_settings_are_named(void **state) {
         {"batch=100", "fewer than a batch of 100", NPOS_INVALID_ARGUMENT},
         {"k=13", "ring of 12", NPOS_INVALID_ARGUMENT},
         {"lr=1000", "became", NPOS_NOT_FINITE},
+        {"ring=177", "never fill a ring of 177", NPOS_INVALID_ARGUMENT},
         {"momentun=0.5", "momentun", NPOS_INVALID_ARGUMENT},
     };
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
