@@ -150,7 +150,7 @@ class State:
 def synthesise(ring, step, margins):
     """The method's four steps; per class: boundary rows and kept candidates, farthest first."""
     outliers, boundary, picks = [], [], []
-    eps = noise(step)
+    eps = noise(step).to(ring.dtype)
     sigma = float(np.float32(SIGMA))
     for c in range(CLASSES):
         unit = F.normalize(ring[c], dim=1)
@@ -203,7 +203,7 @@ def one_step(s, step, opened, margins):
             outliers, out["boundary"], out["picks"] = synthesise(s.ring, step, margins)
             out["outliers"] = outliers
             logit = s.linear("phi.2", F.relu(s.linear("phi.0", torch.cat([h, outliers])))).squeeze(1)
-            target = torch.cat([torch.ones(N), torch.zeros(len(outliers))]).double()
+            target = torch.cat([torch.ones(N), torch.zeros(len(outliers))]).to(h.dtype)
             out["open"] = F.binary_cross_entropy_with_logits(logit, target)
             loss = loss + float(np.float32(ALPHA)) * out["open"]
     loss.backward()
@@ -219,6 +219,23 @@ def one_step(s, step, opened, margins):
 
 
 MOMENTUM_32 = float(np.float32(MOMENTUM))
+
+
+def half_errors(exact):
+    """How far PyTorch's own bf16 (encoder under autocast, the rest in float32) is from the exact gradients."""
+    s = State("npos")
+    s.values = {n: v.float() for n, v in s.values.items()}
+    s.velocity = {n: v.float() for n, v in s.velocity.items()}
+    s.mu, s.ring = s.mu.float(), s.ring.float()
+    encoder = s.encoder
+
+    def half(x):
+        with torch.autocast("cpu", dtype=torch.bfloat16):
+            return encoder(x.float()).float()
+
+    s.encoder = half
+    grads = one_step(s, 0, True, [])["grads"]
+    return {n: ((grads[n].double() - g).norm() / g.norm()).item() for n, g in exact.items()}
 
 
 def write(path, tensors):
@@ -256,6 +273,7 @@ def main():
     file = {"picks": np.array(out["picks"]), "losses": np.array(losses_of(out)), "mu": s.mu, "ring": s.ring, "count": np.array(s.count),
             "h": out["h"], "z": out["z"], "outliers": out["outliers"], "boundary": np.array(out["boundary"])}
     file.update({f"grad.{n}": g for n, g in out["grads"].items()})
+    file.update({f"half.{n}": np.array([e]) for n, e in half_errors(out["grads"]).items()})
     file.update({f"after.{n}": v for n, v in s.values.items()})
     s = State("npos")
     rows, picks = [], []

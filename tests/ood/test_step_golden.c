@@ -286,6 +286,45 @@ static void check_ten_steps(const char *where, const char *device, npi_precision
     close_setup(&s);
 }
 
+/* The gradients may be half as far again from the exact ones as PyTorch's own bf16 is, "half.name". */
+static void assert_half_gradients(setup *s, const char *where) {
+    const npi_params *params = &s->model.params;
+    for (int i = 0; i < params->count; i++) {
+        const npi_param *p = &params->list[i];
+        char name[96];
+        float *host;
+        if (p->buffer)
+            continue;
+        snprintf(name, sizeof name, "half.%s", p->name);
+        double theirs = (double)*(const float *)tensor(npos, name)->data;
+        snprintf(name, sizeof name, "grad.%s", p->name);
+        CHECK_OK(npi_alloc(&host, p->count, sizeof *host, "gradient"));
+        CHECK_OK(npi_param_get(params, NPI_ARENA_GRADS, i, host));
+        assert_close(where, name, host, tensor(npos, name)->data, p->count, 1.5 * theirs + 0.02,
+                     0.0);
+        npi_free(host);
+    }
+}
+
+/* Two bytes an activation. */
+static void check_half(const char *where, const char *device) {
+    setup s;
+    npi_device *dev;
+    if (npi_device_open(device, NPI_PRECISION_BF16, 1, &dev) != NPOS_OK)
+        return; /* the set computes in fp32 only */
+    npi_device_close(dev);
+    open_setup(&s, device, NPI_PRECISION_BF16, NPI_METHOD_NPOS);
+    assert_int_equal(s.dev->compute, NPI_BF16);
+    give(&s, 0, tensor(npos, "picks")->data);
+    CHECK_OK(npi_objective_step(&s.o, true, &s.given));
+    assert_losses(&s, where, tensor(npos, "losses")->data, 0.03);
+    assert_device(&s, where, npos, "h", s.o.rows, 0.01);
+    assert_device(&s, where, npos, "z", s.o.z, 0.01);
+    assert_device(&s, where, npos, "mu", s.o.mu, 0.01);
+    assert_half_gradients(&s, where);
+    close_setup(&s);
+}
+
 static void check_kin(const char *where, const char *device, npi_method method, const char *name) {
     setup s;
     char losses[32], prefix[32];
@@ -338,6 +377,11 @@ static void cider_and_ce_equal_pytorch(void **state) {
     everywhere(cider_and_ce);
 }
 
+static void one_step_in_bf16_is_near(void **state) {
+    (void)state;
+    everywhere(check_half);
+}
+
 static void check_allocations(const char *where, const char *device) {
     setup s;
     open_setup(&s, device, NPI_PRECISION_FP32, NPI_METHOD_NPOS);
@@ -383,6 +427,7 @@ int main(void) {
         cmocka_unit_test(one_step_equals_pytorch),
         cmocka_unit_test(ten_steps_equal_pytorch),
         cmocka_unit_test(cider_and_ce_equal_pytorch),
+        cmocka_unit_test(one_step_in_bf16_is_near),
         cmocka_unit_test(a_later_step_allocates_nothing),
     };
     return cmocka_run_group_tests(tests, open_files, close_files);
