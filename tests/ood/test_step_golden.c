@@ -96,7 +96,7 @@ static void open_setup(setup *s, const char *device, npi_precision precision, np
     npi_model_desc model = {
         .arch = {.encoder = "resnet-small", .stem = "3x3", .width = 8, .channels = 3, .side = SIDE},
         .projection_dim = method == NPI_METHOD_CE ? 0 : 16,
-        .head_dim = method == NPI_METHOD_NPOS ? 8 : 0,
+        .head_dim = method == NPI_METHOD_NPOS || method == NPI_METHOD_VOS ? 8 : 0,
         .classes = method == NPI_METHOD_CE ? CLASSES : 0};
     CHECK_OK(npi_model_create(s->dev, &model, true, &s->model));
     CHECK_OK(npi_plan_create(&s->model, N, true, &s->plan));
@@ -110,6 +110,7 @@ static void open_setup(setup *s, const char *device, npi_precision precision, np
         .tau = 0.1f,
         .proto_m = 0.95f,
         .synth = {CLASSES, RING, DIM, 5, 6, PICK, NOISE, KEEP, 0.1f, false, 1},
+        .gauss = {CLASSES, RING, DIM, 50, 4, 1},
         .sgd = {.momentum = 0.9f, .weight_decay = 5e-3f, .nesterov = true}};
     CHECK_OK(npi_objective_create(npi_comm_self(), &s->model, s->plan, &desc, &s->o));
     const npi_memory_ops *memory = s->dev->memory;
@@ -332,7 +333,9 @@ static void check_kin(const char *where, const char *device, npi_method method, 
     snprintf(prefix, sizeof prefix, "%s.grad", name);
     open_setup(&s, device, NPI_PRECISION_FP32, method);
     give(&s, 0, (int32_t[CLASSES * PICK]){0});
-    CHECK_OK(npi_objective_step(&s.o, false, NULL));
+    CHECK_OK(npi_objective_step(&s.o, method == NPI_METHOD_VOS, NULL));
+    if (method == NPI_METHOD_VOS)
+        assert_device(&s, where, kin, "vos.outliers", s.o.rows + N * DIM, 1e-4);
     assert_losses(&s, where, tensor(kin, losses)->data, 1e-4);
     assert_true(assert_params(&s, where, kin, prefix, NPI_ARENA_GRADS, false, 1e-4,
                               gradient_tiny(kin, losses, 1e-4)) >= 20);
@@ -367,14 +370,15 @@ static void ten_steps_equal_pytorch(void **state) {
     everywhere(ten_steps_in_fp32);
 }
 
-static void cider_and_ce(const char *where, const char *device) {
+static void cider_vos_and_ce(const char *where, const char *device) {
     check_kin(where, device, NPI_METHOD_CIDER, "cider");
+    check_kin(where, device, NPI_METHOD_VOS, "vos");
     check_kin(where, device, NPI_METHOD_CE, "ce");
 }
 
-static void cider_and_ce_equal_pytorch(void **state) {
+static void cider_vos_and_ce_equal_pytorch(void **state) {
     (void)state;
-    everywhere(cider_and_ce);
+    everywhere(cider_vos_and_ce);
 }
 
 static void one_step_in_bf16_is_near(void **state) {
@@ -426,7 +430,7 @@ int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(one_step_equals_pytorch),
         cmocka_unit_test(ten_steps_equal_pytorch),
-        cmocka_unit_test(cider_and_ce_equal_pytorch),
+        cmocka_unit_test(cider_vos_and_ce_equal_pytorch),
         cmocka_unit_test(one_step_in_bf16_is_near),
         cmocka_unit_test(a_later_step_allocates_nothing),
     };
