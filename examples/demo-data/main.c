@@ -53,6 +53,16 @@ static bool write_png(const char *path, int width, int height, bool colour, cons
     return true;
 }
 
+/* Whether something is to be seen: one shade is no picture. */
+static bool varied(const uint8_t *pixels, int count) {
+    int lo = 255, hi = 0;
+    for (int i = 0; i < count; i++) {
+        lo = pixels[i] < lo ? pixels[i] : lo;
+        hi = pixels[i] > hi ? pixels[i] : hi;
+    }
+    return hi - lo >= 32;
+}
+
 /* "a/b/Name.ext" -> "Name" */
 static void stem(const char *path, char out[256]) {
     const char *slash = strrchr(path, '/');
@@ -185,7 +195,8 @@ static bool take_icon(const char *path, const char *folder, const char *out) {
     png.format = PNG_FORMAT_RGB;
     uint8_t *pixels = malloc(PNG_IMAGE_SIZE(png));
     bool ok = true;
-    if (pixels && png_image_finish_read(&png, &black, pixels, 0, NULL)) {
+    if (pixels && png_image_finish_read(&png, &black, pixels, 0, NULL) &&
+        varied(pixels, (int)PNG_IMAGE_SIZE(png))) {
         snprintf(to, sizeof to, "%.700s/icons/%.200s", out, folder);
         stem(path, name);
         ok = make_folder(to);
@@ -202,16 +213,6 @@ static bool take_icon(const char *path, const char *folder, const char *out) {
 
 static uint32_t big_endian(const uint8_t *bytes) {
     return (uint32_t)bytes[0] << 24 | (uint32_t)bytes[1] << 16 | (uint32_t)bytes[2] << 8 | bytes[3];
-}
-
-/* Whether something is to be seen: a patch of one shade is no texture. */
-static bool varied(const uint8_t *patch) {
-    int lo = 255, hi = 0;
-    for (int i = 0; i < PATCH * PATCH * 3; i++) {
-        lo = patch[i] < lo ? patch[i] : lo;
-        hi = patch[i] > hi ? patch[i] : hi;
-    }
-    return hi - lo >= 32;
 }
 
 static bool cut_patches(const uint8_t *pixels, int width, int height, int channels,
@@ -231,7 +232,7 @@ static bool cut_patches(const uint8_t *pixels, int width, int height, int channe
                         pixels[((size_t)(top + y) * (size_t)width + (size_t)(left + x)) *
                                    (size_t)channels +
                                (size_t)(channels >= 3 ? c : 0)];
-        if (!varied(patch))
+        if (!varied(patch, PATCH * PATCH * 3))
             continue;
         snprintf(path, sizeof path, "%s-%02d.png", to, n);
         if (!write_png(path, PATCH, PATCH, true, patch))

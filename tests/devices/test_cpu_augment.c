@@ -46,20 +46,29 @@ static double source(const npi_augment_desc *d, const uint8_t *image, int y, int
     return image[(y * d->src_w + x) * d->channels + c] / 255.0;
 }
 
+/* Weight of input i of `in` in output o of `out`, not normalised: a triangle of half-width
+ * max(in / out, 1), torchvision's antialiased bilinear; between equal or growing sizes it is the
+ * ordinary one. */
+static double triangle(int i, int in, int o, int out) {
+    double scale = (double)in / out, away = fabs(i + 0.5 - (o + 0.5) * scale) / fmax(scale, 1.0);
+    return away < 1.0 ? 1.0 - away : 0.0;
+}
+
 static double crop_at(const npi_augment_desc *d, const npi_augment_params *p, const uint8_t *image,
                       int y, int x, int c) {
     if (d->crop == NPI_CROP_PADDED)
         return source(d, image, p->top + y, p->left + x, c);
-    double sy = fmax((y + 0.5) * p->height / d->out_h - 0.5, 0.0),
-           sx = fmax((x + 0.5) * p->width / d->out_w - 0.5, 0.0);
-    int y0 = (int)sy, x0 = (int)sx, y1 = y0 < p->height - 1 ? y0 + 1 : y0,
-        x1 = x0 < p->width - 1 ? x0 + 1 : x0;
-    double fy = sy - y0, fx = sx - x0;
-    double top = (1 - fx) * source(d, image, p->top + y0, p->left + x0, c) +
-                 fx * source(d, image, p->top + y0, p->left + x1, c);
-    double low = (1 - fx) * source(d, image, p->top + y1, p->left + x0, c) +
-                 fx * source(d, image, p->top + y1, p->left + x1, c);
-    return (1 - fy) * top + fy * low;
+    double sum = 0.0, whole = 0.0;
+    for (int i = 0; i < p->height; i++) {
+        double row = triangle(i, p->height, y, d->out_h);
+        for (int j = 0; row > 0.0 && j < p->width; j++) {
+            double weight = row * triangle(j, p->width, x, d->out_w);
+            whole += weight;
+            if (weight > 0.0)
+                sum += weight * source(d, image, p->top + i, p->left + j, c);
+        }
+    }
+    return sum / whole;
 }
 
 /* view: [out_h * out_w][channels] */

@@ -26,9 +26,9 @@ enum {
     FIX_CLASSES = 5,
     FIX_DIM = 32,
     FIX_PROJ = 8,
-    FIX_BANK = 600,
-    FIX_ID = 400,
-    FIX_OOD = 300,
+    FIX_BANK = 300,
+    FIX_ID = 200,
+    FIX_OOD = 100,
     FIX_SETS = 4
 };
 
