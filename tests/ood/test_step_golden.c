@@ -362,7 +362,7 @@ static void one_step_equals_pytorch(void **state) {
 }
 
 static void ten_steps_in_fp32(const char *where, const char *device) {
-    check_ten_steps(where, device, NPI_PRECISION_FP32, 1e-3);
+    check_ten_steps(where, device, NPI_PRECISION_FP32, 1e-4);
 }
 
 static void ten_steps_equal_pytorch(void **state) {
