@@ -22,6 +22,7 @@ TAU, PROTO_M, W_DISP, W_COMP, ALPHA = 0.1, 0.95, 0.5, 1.0, 0.1
 LR, HEAD_LR, MOMENTUM, DECAY = 0.002, 0.05, 0.9, 5e-3
 STEPS, OPEN_FROM = 10, 2
 LABELS = [0, 1, 2, 0, 1, 2, 0, 0] * 2
+SEED, VOS_DRAWS, VOS_KEEP = 1, 50, 4
 COUNTS = [12, 17, 30]
 
 
@@ -121,7 +122,7 @@ class State:
         start = start_values()
         self.mu = torch.tensor(start.pop("mu"), dtype=torch.float64)
         used = shapes(method == "ce")
-        drop = {"ce": ("head.", "phi."), "cider": ("phi.",), "npos": ()}[method]
+        drop = {"ce": ("head.", "phi."), "cider": ("phi.",), "npos": (), "vos": ()}[method]
         self.values = {n: torch.tensor(start[n], dtype=torch.float64) for n in used if not n.startswith(drop or "-")}
         self.train = [n for n in self.values if "running" not in n]
         self.velocity = {n: torch.zeros_like(self.values[n]) for n in self.train}
@@ -150,7 +151,7 @@ class State:
 def synthesise(ring, step, margins):
     """The method's four steps; per class: boundary rows and kept candidates, farthest first."""
     outliers, boundary, picks = [], [], []
-    eps = noise(step)
+    eps = noise(step).to(ring.dtype)
     sigma = float(np.float32(SIGMA))
     for c in range(CLASSES):
         unit = F.normalize(ring[c], dim=1)
@@ -169,6 +170,46 @@ def synthesise(ring, step, margins):
             margins.append(((ranked[:KEEP] - ranked[1:KEEP + 1]) / ranked[:KEEP]).min().item())
             outliers.append(v[best[:KEEP]])
     return torch.cat(outliers), boundary, picks
+
+
+def philox(seed, purpose, step, item, index):
+    """src/base/philox.h: four words of stream (seed, purpose, step, item)."""
+    mask = 0xFFFFFFFF
+    c = [index, item, step & mask, step >> 32]
+    k0, k1 = seed & mask, (seed >> 32) ^ (purpose * 0x9E3779B1 & mask)
+    for _ in range(10):
+        p0, p1 = 0xD2511F53 * c[0], 0xCD9E8D57 * c[2]
+        c = [(p1 >> 32) ^ c[1] ^ k0, p1 & mask, (p0 >> 32) ^ c[3] ^ k1, p0 & mask]
+        k0, k1 = (k0 + 0x9E3779B9) & mask, (k1 + 0xBB67AE85) & mask
+    return c
+
+
+def normals(purpose, step, item, count):
+    out = []
+    for index in range(0, count, 4):
+        words = philox(SEED, purpose, step, item, index // 4)
+        for a, b in (words[:2], words[2:]):
+            radius = np.sqrt(-2.0 * np.log(((a >> 8) + 1.0) * 2.0 ** -24))
+            angle = 2.0 * np.pi * (b >> 8) * 2.0 ** -24
+            out += [radius * np.cos(angle), radius * np.sin(angle)]
+    return out[:count]
+
+
+def draw_gaussians(ring, step, margins):
+    """VOS: per class N(mean of its ring, S + 1e-4 I), S over all classes; the VOS_KEEP least likely of VOS_DRAWS."""
+    mean = ring.mean(1)
+    centred = (ring - mean[:, None]).reshape(-1, DIM)
+    root = torch.linalg.cholesky(centred.T @ centred / len(centred) + 1e-4 * torch.eye(DIM, dtype=torch.float64))
+    outliers = []
+    for c in range(CLASSES):
+        draws = range(c * VOS_DRAWS, (c + 1) * VOS_DRAWS)
+        eps = torch.tensor([normals(6, step, item, DIM) for item in draws], dtype=torch.float64)
+        length = eps.square().sum(1)  # x = mean + root eps has log-likelihood const - |eps|^2 / 2
+        order = torch.argsort(length, descending=True, stable=True)
+        ranked = length[order]
+        margins.append(((ranked[:VOS_KEEP] - ranked[1:VOS_KEEP + 1]) / ranked[:VOS_KEEP]).min().item())
+        outliers.append(mean[c] + eps[order[:VOS_KEEP]] @ root.T)
+    return torch.cat(outliers)
 
 
 def one_step(s, step, opened, margins):
@@ -194,16 +235,19 @@ def one_step(s, step, opened, margins):
         loss = W_DISP * out["disp"] + W_COMP * out["comp"]
         s.mu = mu.detach()
         out["z"] = z.detach()
-    if s.method == "npos":
+    if s.method in ("npos", "vos"):
         for j, y in enumerate(LABELS):
             s.ring[y, s.count[y] % RING] = h[j].detach()
             s.count[y] += 1
         out["open"] = torch.zeros(())
         if opened:
-            outliers, out["boundary"], out["picks"] = synthesise(s.ring, step, margins)
+            if s.method == "vos":
+                outliers = draw_gaussians(s.ring, step, margins)
+            else:
+                outliers, out["boundary"], out["picks"] = synthesise(s.ring, step, margins)
             out["outliers"] = outliers
             logit = s.linear("phi.2", F.relu(s.linear("phi.0", torch.cat([h, outliers])))).squeeze(1)
-            target = torch.cat([torch.ones(N), torch.zeros(len(outliers))]).double()
+            target = torch.cat([torch.ones(N), torch.zeros(len(outliers))]).to(h.dtype)
             out["open"] = F.binary_cross_entropy_with_logits(logit, target)
             loss = loss + float(np.float32(ALPHA)) * out["open"]
     loss.backward()
@@ -219,6 +263,23 @@ def one_step(s, step, opened, margins):
 
 
 MOMENTUM_32 = float(np.float32(MOMENTUM))
+
+
+def half_errors(exact):
+    """How far PyTorch's own bf16 (encoder under autocast, the rest in float32) is from the exact gradients."""
+    s = State("npos")
+    s.values = {n: v.float() for n, v in s.values.items()}
+    s.velocity = {n: v.float() for n, v in s.velocity.items()}
+    s.mu, s.ring = s.mu.float(), s.ring.float()
+    encoder = s.encoder
+
+    def half(x):
+        with torch.autocast("cpu", dtype=torch.bfloat16):
+            return encoder(x.float()).float()
+
+    s.encoder = half
+    grads = one_step(s, 0, True, [])["grads"]
+    return {n: ((grads[n].double() - g).norm() / g.norm()).item() for n, g in exact.items()}
 
 
 def write(path, tensors):
@@ -256,6 +317,7 @@ def main():
     file = {"picks": np.array(out["picks"]), "losses": np.array(losses_of(out)), "mu": s.mu, "ring": s.ring, "count": np.array(s.count),
             "h": out["h"], "z": out["z"], "outliers": out["outliers"], "boundary": np.array(out["boundary"])}
     file.update({f"grad.{n}": g for n, g in out["grads"].items()})
+    file.update({f"half.{n}": np.array([e]) for n, e in half_errors(out["grads"]).items()})
     file.update({f"after.{n}": v for n, v in s.values.items()})
     s = State("npos")
     rows, picks = [], []
@@ -272,10 +334,12 @@ def main():
     write(os.path.join(folder, "npos.safetensors"), file)
 
     kin = {}
-    for method in ("cider", "ce"):
+    for method in ("cider", "vos", "ce"):
         s = State(method)
-        out = one_step(s, 0, False, margins)
+        out = one_step(s, 0, method == "vos", margins)
         kin[f"{method}.losses"] = np.array(losses_of(out))
+        if method == "vos":
+            kin["vos.outliers"] = out["outliers"]
         for n, g in out["grads"].items():
             if g.numel() <= 1200:
                 kin[f"{method}.grad.{n}"] = g
