@@ -1,7 +1,8 @@
 /* devices/cpu/cpu_math_amx.c - npi_math with bfloat16 products by AMX tiles: 2 x 2 tiles of 16 x 16
  * sums, 4 loads and 4 products for each 32 of the depth.  Rows lie as they are (row-major, a tile's
  * order); the columns' pairs are a tile's order too. */
-#if defined(__x86_64__) && defined(__AMX_BF16__)
+#if defined(__x86_64__) &&                                                                         \
+    (defined(__AMX_BF16__) || defined(__AMXBF16__)) /* gcc; clang before 17 */
 #include "devices/cpu/cpu_math_avx512.h"
 #include "devices/cpu/cpu_math_bf16.h"
 
