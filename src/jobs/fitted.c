@@ -77,14 +77,13 @@ npos_status npi_fitted_load(const npi_fitted *fitted, const npos_compute *comput
                             const char *phase, const char *spec, int64_t limit, uint64_t seed,
                             npi_images *out, int64_t *available) {
     told to = {compute, phase};
-    npi_dataset *set;
-    NPI_TRY(npi_dataset_open(spec, &set));
-    int64_t count = npi_dataset_count(set);
-    npi_dataset_close(set);
-    if (count < 1)
+    NPI_TRY(npi_images_load(spec, &fitted->run->transform, limit, seed, compute->threads, tell, &to,
+                            out));
+    if (out->count < 1) {
+        npi_images_clear(out);
         return npi_fail(NPOS_BAD_DATA, "%s: there are no images", spec);
+    }
     if (available)
-        *available = count;
-    return npi_images_load(spec, &fitted->run->transform, limit < count ? limit : 0, seed,
-                           compute->threads, tell, &to, out);
+        *available = out->available;
+    return NPOS_OK;
 }

@@ -12,6 +12,7 @@
 #ifndef NPI_DEVICES_CPU_H
 #define NPI_DEVICES_CPU_H
 
+#include "devices/host_memory.h"
 #include "tensor/device.h"
 
 typedef enum npi_isa {
@@ -22,10 +23,10 @@ typedef enum npi_isa {
     NPI_ISA_AMX
 } npi_isa;
 
-typedef struct npi_cpu { /* npi_device.own */
-    npi_isa isa;         /* best set that the processor, the kernel and NPOS_ISA allow */
+typedef struct npi_cpu {  /* npi_device.own */
+    npi_host_bytes bytes; /* first: npi_host_memory counts here */
+    npi_isa isa;          /* best set that the processor, the kernel and NPOS_ISA allow */
     int threads;
-    size_t bytes_now, bytes_peak;
     void *scratch; /* npi_cpu_scratch's (cpu_gemm.c); npi_free'd when the device is closed */
     size_t scratch_bytes;
     const struct npi_kernels *kernels; /* of the units, by isa and precision (cpu_kernels.h) */
@@ -38,7 +39,6 @@ static inline npi_cpu *npi_cpu_of(npi_device *dev) {
 }
 
 /* cpu_device.c, cpu_unit.c, cpu_pool.c */
-extern const npi_memory_ops npi_cpu_memory;
 extern const npi_act_ops npi_cpu_acts;
 extern const npi_unit_ops npi_cpu_units;
 extern const npi_pool_ops npi_cpu_pools;

@@ -113,73 +113,6 @@ static void processor_name(char text[64]) {
 #endif
 }
 
-/* ---- memory ---- */
-
-/* In front of each block, one cache line: its size, for `usage`. */
-enum { FRONT = 64 };
-
-static npos_status memory_alloc(npi_device *dev, size_t bytes, const char *what, void *out) {
-    npi_cpu *cpu = npi_cpu_of(dev);
-    char *block = NULL;
-    void *memory = NULL;
-    npos_status status =
-        bytes > SIZE_MAX - FRONT
-            ? npi_fail(NPOS_OUT_OF_MEMORY, "%s: no memory for %zu bytes", what, bytes)
-            : npi_alloc(&block, bytes + FRONT, 1, what);
-    if (status == NPOS_OK) {
-        memcpy(block, &bytes, sizeof bytes);
-        memory = block + FRONT;
-        cpu->bytes_now += bytes;
-        if (cpu->bytes_now > cpu->bytes_peak)
-            cpu->bytes_peak = cpu->bytes_now;
-    }
-    memcpy(out, &memory, sizeof memory);
-    return status;
-}
-
-static void memory_free(npi_device *dev, void *memory) {
-    if (!memory)
-        return;
-    char *block = (char *)memory - FRONT;
-    size_t bytes;
-    memcpy(&bytes, block, sizeof bytes);
-    npi_cpu_of(dev)->bytes_now -= bytes;
-    npi_free(block);
-}
-
-static npos_status memory_copy(npi_device *dev, void *to, const void *from, size_t bytes) {
-    (void)dev;
-    if (bytes > 0)
-        memcpy(to, from, bytes);
-    return NPOS_OK;
-}
-
-static npos_status memory_zero(npi_device *dev, void *to, size_t bytes) {
-    (void)dev;
-    if (bytes > 0)
-        memset(to, 0, bytes);
-    return NPOS_OK;
-}
-
-static npos_status memory_sync(npi_device *dev) {
-    (void)dev;
-    return NPOS_OK;
-}
-
-static void memory_usage(npi_device *dev, size_t *now, size_t *peak) {
-    *now = npi_cpu_of(dev)->bytes_now;
-    *peak = npi_cpu_of(dev)->bytes_peak;
-}
-
-const npi_memory_ops npi_cpu_memory = {.alloc = memory_alloc,
-                                       .free = memory_free,
-                                       .upload = memory_copy,
-                                       .download = memory_copy,
-                                       .copy = memory_copy,
-                                       .zero = memory_zero,
-                                       .sync = memory_sync,
-                                       .usage = memory_usage};
-
 /* ---- open and close ---- */
 
 static const npi_kernels *kernels_of(npi_isa isa, npi_dtype compute) {
@@ -199,7 +132,7 @@ static const npi_kernels *kernels_of(npi_isa isa, npi_dtype compute) {
 
 static void cpu_close(npi_device *dev) {
     npi_cpu *cpu = npi_cpu_of(dev);
-    npi_cpu_memory.free(dev, cpu->workspace);
+    npi_host_memory.free(dev, cpu->workspace);
     npi_free(cpu->scratch);
     npi_free(cpu);
     npi_free(dev);
@@ -237,7 +170,7 @@ npos_status npi_cpu_open(npi_precision precision, int threads, npi_device **out)
     *dev = (npi_device){.name = "cpu",
                         .compute = half ? NPI_BF16 : NPI_F32,
                         .host = true,
-                        .memory = &npi_cpu_memory,
+                        .memory = &npi_host_memory,
                         .acts = &npi_cpu_acts,
                         .units = &npi_cpu_units,
                         .pools = &npi_cpu_pools,

@@ -87,8 +87,8 @@ static npos_status grow_workspace(npi_device *dev, size_t bytes) {
     if (bytes <= cpu->workspace_bytes)
         return NPOS_OK;
     char *grown;
-    NPI_TRY(npi_cpu_memory.alloc(dev, bytes, "workspace of the units", &grown));
-    npi_cpu_memory.free(dev, cpu->workspace);
+    NPI_TRY(npi_host_memory.alloc(dev, bytes, "workspace of the units", &grown));
+    npi_host_memory.free(dev, cpu->workspace);
     cpu->workspace = grown;
     cpu->workspace_bytes = bytes;
     return NPOS_OK;
@@ -98,19 +98,19 @@ static npos_status allocate(npi_unit *unit) {
     npi_device *dev = unit->dev;
     const npi_conv *forward = &unit->forward;
     size_t rows = shards(unit) * (size_t)forward->wo * NPI_IMAGES, floats = channels(unit) * 4;
-    NPI_TRY(npi_cpu_memory.alloc(dev, forward->packed_bytes, unit->name, &unit->packed));
+    NPI_TRY(npi_host_memory.alloc(dev, forward->packed_bytes, unit->name, &unit->packed));
     float **arrays[] = {&unit->mean, &unit->inverse, &unit->scale, &unit->a, &unit->b, &unit->d};
     for (size_t i = 0; i < sizeof arrays / sizeof *arrays; i++)
-        NPI_TRY(npi_cpu_memory.alloc(dev, floats, unit->name, arrays[i]));
+        NPI_TRY(npi_host_memory.alloc(dev, floats, unit->name, arrays[i]));
     if (unit->desc.training) {
-        NPI_TRY(npi_cpu_memory.alloc(dev, rows * channels(unit) * forward->element, unit->name,
-                                     &unit->conv));
+        NPI_TRY(npi_host_memory.alloc(dev, rows * channels(unit) * forward->element, unit->name,
+                                      &unit->conv));
         if (unit->desc.relu)
-            NPI_TRY(npi_cpu_memory.alloc(dev, rows * npi_mask_row(unit->desc.out_c), unit->name,
-                                         &unit->mask));
+            NPI_TRY(npi_host_memory.alloc(dev, rows * npi_mask_row(unit->desc.out_c), unit->name,
+                                          &unit->mask));
         if (unit->desc.needs_dx)
-            NPI_TRY(npi_cpu_memory.alloc(dev, unit->backward.packed_bytes, unit->name,
-                                         &unit->packed_back));
+            NPI_TRY(npi_host_memory.alloc(dev, unit->backward.packed_bytes, unit->name,
+                                          &unit->packed_back));
     }
     return grow_workspace(dev, unit->workspace_bytes);
 }
@@ -121,7 +121,7 @@ static void unit_free(npi_device *dev, npi_unit *unit) {
     void *owned[] = {unit->packed,  unit->packed_back, unit->conv, unit->mask, unit->mean,
                      unit->inverse, unit->scale,       unit->a,    unit->b,    unit->d};
     for (size_t i = 0; i < sizeof owned / sizeof *owned; i++)
-        npi_cpu_memory.free(dev, owned[i]);
+        npi_host_memory.free(dev, owned[i]);
     npi_free(unit);
 }
 

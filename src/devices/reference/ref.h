@@ -8,15 +8,15 @@
 #ifndef NPI_DEVICES_REFERENCE_REF_H
 #define NPI_DEVICES_REFERENCE_REF_H
 
+#include "devices/host_memory.h"
 #include "tensor/device.h"
 
-typedef struct npi_ref { /* npi_device.own */
-    size_t bytes_now, bytes_peak;
+typedef struct npi_ref {  /* npi_device.own */
+    npi_host_bytes bytes; /* first: npi_host_memory counts here */
     char *scratch;
     size_t scratch_bytes;
 } npi_ref;
 
-extern const npi_memory_ops npi_ref_memory;
 extern const npi_act_ops npi_ref_acts;
 extern const npi_unit_ops npi_ref_units;
 extern const npi_pool_ops npi_ref_pools;

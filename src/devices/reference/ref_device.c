@@ -9,71 +9,6 @@ static npi_ref *own(npi_device *dev) {
     return (npi_ref *)dev->own;
 }
 
-/* ---- memory: a block's size stands in a cache line in front of it, for `usage` ---- */
-
-enum { FRONT = 64 };
-
-static npos_status memory_alloc(npi_device *dev, size_t bytes, const char *what, void *out) {
-    char *block = NULL;
-    void *memory = NULL;
-    npos_status status =
-        bytes > SIZE_MAX - FRONT
-            ? npi_fail(NPOS_OUT_OF_MEMORY, "%s: no memory for %zu bytes", what, bytes)
-            : npi_alloc(&block, bytes + FRONT, 1, what);
-    if (status == NPOS_OK) {
-        memcpy(block, &bytes, sizeof bytes);
-        memory = block + FRONT;
-        own(dev)->bytes_now += bytes;
-        if (own(dev)->bytes_now > own(dev)->bytes_peak)
-            own(dev)->bytes_peak = own(dev)->bytes_now;
-    }
-    memcpy(out, &memory, sizeof memory);
-    return status;
-}
-
-static void memory_free(npi_device *dev, void *memory) {
-    if (!memory)
-        return;
-    char *block = (char *)memory - FRONT;
-    size_t bytes;
-    memcpy(&bytes, block, sizeof bytes);
-    own(dev)->bytes_now -= bytes;
-    npi_free(block);
-}
-
-static npos_status memory_copy(npi_device *dev, void *to, const void *from, size_t bytes) {
-    (void)dev;
-    if (bytes > 0)
-        memcpy(to, from, bytes);
-    return NPOS_OK;
-}
-
-static npos_status memory_zero(npi_device *dev, void *to, size_t bytes) {
-    (void)dev;
-    if (bytes > 0)
-        memset(to, 0, bytes);
-    return NPOS_OK;
-}
-
-static npos_status memory_sync(npi_device *dev) {
-    (void)dev;
-    return NPOS_OK;
-}
-
-static void memory_usage(npi_device *dev, size_t *now, size_t *peak) {
-    *now = own(dev)->bytes_now;
-    *peak = own(dev)->bytes_peak;
-}
-
-const npi_memory_ops npi_ref_memory = {.alloc = memory_alloc,
-                                       .free = memory_free,
-                                       .upload = memory_copy,
-                                       .download = memory_copy,
-                                       .copy = memory_copy,
-                                       .zero = memory_zero,
-                                       .sync = memory_sync,
-                                       .usage = memory_usage};
-
 /* ---- activations ---- */
 
 static size_t act_bytes(npi_device *dev, int n, int c, int h, int w) {
@@ -161,7 +96,7 @@ npos_status npi_reference_open(npi_device **out) {
     *dev = (npi_device){.name = "reference",
                         .compute = NPI_F32,
                         .host = true,
-                        .memory = &npi_ref_memory,
+                        .memory = &npi_host_memory,
                         .acts = &npi_ref_acts,
                         .units = &npi_ref_units,
                         .pools = &npi_ref_pools,
