@@ -14,7 +14,6 @@ typedef struct npi_cuda_host {
     int version;                                               /* NPI_CUDA_MODULE_VERSION */
     npos_status (*fail)(npos_status status, const char *text); /* npi_fail of a finished text */
     npos_status (*hint)(npos_status status, const char *text);
-    npos_status (*fail_in)(npos_status status, const char *text);
 } npi_cuda_host;
 
 /* The module's one symbol.  Opens GPU number `ordinal` (of those that CUDA_VISIBLE_DEVICES leaves); *out is closed with

@@ -4,9 +4,21 @@
 
 #include "devices/devices.h"
 
-static npos_status open_cuda(const char *name) {
-    return npi_hint(npi_fail(NPOS_UNSUPPORTED, "device '%s': this build has no CUDA module", name),
-                    "use --device cpu");
+/* "cuda" or "cuda:N". */
+static npos_status open_cuda(const char *name, npi_precision precision, npi_device **out) {
+    char *end = NULL;
+    long ordinal = name[4] == ':' ? strtol(name + 5, &end, 10) : 0;
+    if (name[4] != '\0' &&
+        (name[4] != ':' || end == name + 5 || *end || ordinal < 0 || ordinal > 1023))
+        return npi_hint(npi_fail(NPOS_INVALID_ARGUMENT, "device '%s' is not known", name),
+                        "GPUs are cuda, cuda:0, cuda:1, ...");
+    return npi_cuda_load((int)ordinal, precision, out);
+}
+
+/* The first GPU where there is one, else the processor. */
+static npos_status open_auto(npi_precision precision, int threads, npi_device **out) {
+    npos_status status = npi_cuda_load(0, precision, out);
+    return status == NPOS_UNSUPPORTED ? npi_cpu_open(precision, threads, out) : status;
 }
 
 npos_status npi_device_open(const char *name, npi_precision precision, int threads,
@@ -17,7 +29,9 @@ npos_status npi_device_open(const char *name, npi_precision precision, int threa
                         threads);
     if (threads == 0)
         threads = npi_cpu_count();
-    if (strcmp(name, "auto") == 0 || strcmp(name, "cpu") == 0)
+    if (strcmp(name, "auto") == 0)
+        return open_auto(precision, threads, out);
+    if (strcmp(name, "cpu") == 0)
         return npi_cpu_open(precision, threads, out);
     if (strcmp(name, "reference") == 0) {
         if (precision == NPI_PRECISION_BF16)
@@ -25,7 +39,7 @@ npos_status npi_device_open(const char *name, npi_precision precision, int threa
         return npi_reference_open(out);
     }
     if (strncmp(name, "cuda", 4) == 0)
-        return open_cuda(name);
+        return open_cuda(name, precision, out);
     return npi_hint(npi_fail(NPOS_INVALID_ARGUMENT, "device '%s' is not known", name),
                     "devices: auto, cpu, cuda, cuda:N, reference");
 }

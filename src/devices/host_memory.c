@@ -54,6 +54,16 @@ static npos_status host_zero(npi_device *dev, void *to, size_t bytes) {
     return NPOS_OK;
 }
 
+static npos_status host_post(npi_device *dev, int slot, const void *from, size_t bytes) {
+    memcpy(counted(dev)->posted[slot], from, bytes);
+    return NPOS_OK;
+}
+
+static npos_status host_collect(npi_device *dev, int slot, void *host, size_t bytes) {
+    memcpy(host, counted(dev)->posted[slot], bytes);
+    return NPOS_OK;
+}
+
 static npos_status host_sync(npi_device *dev) {
     (void)dev;
     return NPOS_OK;
@@ -70,5 +80,7 @@ const npi_memory_ops npi_host_memory = {.alloc = host_alloc,
                                         .download = host_copy,
                                         .copy = host_copy,
                                         .zero = host_zero,
+                                        .post = host_post,
+                                        .collect = host_collect,
                                         .sync = host_sync,
                                         .usage = host_usage};

@@ -9,6 +9,7 @@
 
 typedef struct npi_host_bytes {
     size_t now, peak;
+    unsigned char posted[NPI_POST_SLOTS][NPI_POST_BYTES];
 } npi_host_bytes;
 
 extern const npi_memory_ops npi_host_memory;

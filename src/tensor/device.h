@@ -53,6 +53,8 @@ typedef struct npi_act {
 /* ---- memory and execution
  * ------------------------------------------------------------------------ */
 
+enum { NPI_POST_SLOTS = 16, NPI_POST_BYTES = 64 };
+
 typedef struct npi_memory_ops {
     /* *out = zeroed device memory, 256-byte aligned on GPUs, 64 on hosts; `what` names it in
      * errors. */
@@ -63,6 +65,10 @@ typedef struct npi_memory_ops {
                             size_t bytes); /* waits */
     npos_status (*copy)(npi_device *dev, void *to, const void *from, size_t bytes);
     npos_status (*zero)(npi_device *dev, void *to, size_t bytes);
+    /* Reading without waiting: post enqueues a copy of at most NPI_POST_BYTES into slot 0..NPI_POST_SLOTS-1; collect
+     * waits for the newest post to that slot alone and hands its bytes out. */
+    npos_status (*post)(npi_device *dev, int slot, const void *from, size_t bytes);
+    npos_status (*collect)(npi_device *dev, int slot, void *host, size_t bytes);
     npos_status (*sync)(npi_device *dev); /* waits for all enqueued work and reports its errors */
     /* Bytes that this device handed out now and at the most. */
     void (*usage)(npi_device *dev, size_t *now, size_t *peak);
@@ -76,8 +82,10 @@ typedef struct npi_graph_ops {
     npos_status (*end)(npi_device *dev, npi_graph **out);
     npos_status (*launch)(npi_device *dev, npi_graph *graph);
     void (*free)(npi_device *dev, npi_graph *graph);
-    /* Work between fork(lane) and join(lane) may run beside the main lane; lane 1..3. */
+    /* Work that may run beside the main lane: between fork(lane), lane 1..3, and leave it is enqueued on that lane, after
+     * all that was enqueued before the fork; after leave again on the main lane, which waits for it at join(lane). */
     npos_status (*fork)(npi_device *dev, int lane);
+    npos_status (*leave)(npi_device *dev);
     npos_status (*join)(npi_device *dev, int lane);
 } npi_graph_ops;
 

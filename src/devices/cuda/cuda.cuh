@@ -18,7 +18,7 @@
 
 #include "tensor/device.h"
 
-enum { NPI_CUDA_LANES = 4, NPI_CUDA_READBACKS = 16 };
+enum { NPI_CUDA_LANES = 4 };
 
 typedef struct npi_cuda {
     npi_device base;
@@ -32,11 +32,13 @@ typedef struct npi_cuda {
         cudaEvent_t forked, joined;
         cublasHandle_t blas;
         cudnnHandle_t dnn;
-        void *scratch;
+        void *blas_memory, *scratch;
         size_t scratch_bytes;
     } lanes[NPI_CUDA_LANES];
     size_t bytes, peak;
-    void *blocks; /* what alloc handed out: cuda_device.cu */
+    void *blocks; /* what alloc handed out: cuda_memory.cu */
+    void *posted; /* pinned: NPI_POST_SLOTS times NPI_POST_BYTES */
+    cudaEvent_t posts[NPI_POST_SLOTS];
 } npi_cuda;
 
 static inline npi_cuda *npi_cuda_of(npi_device *dev) {
