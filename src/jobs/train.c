@@ -143,9 +143,26 @@ static npos_status run_epoch(npi_trainer *t) {
 }
 
 static npos_status run(npi_trainer *t) {
+    npi_trainer_drop_parts(t);
+    if (!t->options->resume)
+        NPI_TRY(npi_trainer_describe(t));
+    NPI_TRY(npi_trainer_log_open(t, t->epoch));
     while (t->epoch < t->recipe.epochs)
         NPI_TRY(run_epoch(t));
     return npi_trainer_finish(t);
+}
+
+/* A file of the run that cannot be written, as on a full disk, leaves all others as they were: says how to go on. */
+static npos_status say_what_is_saved(const npi_trainer *t, npos_status status) {
+    const char *mend = npos_error_hint(), *out = t->options->out;
+    const char *then = *mend ? "; " : "";
+    if (status != NPOS_IO)
+        return status;
+    if (npi_trainer_has(t, "checkpoint.safetensors"))
+        return npi_hint(
+            status, "%s%sthe last checkpoint is whole: go on with: npos train --out %s --resume",
+            mend, then, out);
+    return npi_hint(status, "%s%snothing of '%s' was saved yet: start again", mend, then, out);
 }
 
 npos_status npos_train(const npos_train_options *options) {
@@ -154,7 +171,7 @@ npos_status npos_train(const npos_train_options *options) {
     npos_status status = npi_trainer_open(options, &trainer);
     if (status == NPOS_OK) {
         npi_stop_watch();
-        status = run(&trainer);
+        status = say_what_is_saved(&trainer, run(&trainer));
         npi_stop_unwatch();
     }
     npi_trainer_close(&trainer);

@@ -4,10 +4,12 @@
  *   prototypes [classes][proj]; rings [classes][ring][dim]; pushed [classes] int64
  *   sums                          float64: the epoch's sums so far
  *   metadata: format, epoch, step (the next to run), data_hash, recipe (the whole text, without help) */
+#include <dirent.h>
 #include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "base/memory.h"
 #include "jobs/model_file.h"
@@ -59,6 +61,20 @@ npos_status npi_trainer_save(npi_trainer *t) {
     npi_tensor_list_clear(&list);
     npi_free(path);
     return status;
+}
+
+void npi_trainer_drop_parts(const npi_trainer *t) {
+    DIR *folder = opendir(t->options->out);
+    for (struct dirent *entry; folder && (entry = readdir(folder)) != NULL;) {
+        char *path;
+        if (!strstr(entry->d_name, ".safetensors.tmp-") ||
+            npi_trainer_path(t, entry->d_name, &path) != NPOS_OK)
+            continue;
+        unlink(path);
+        npi_free(path);
+    }
+    if (folder)
+        closedir(folder);
 }
 
 /* ---- restoring ------------------------------------------------------------------------------------- */

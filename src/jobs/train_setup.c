@@ -14,7 +14,7 @@ npos_status npi_trainer_path(const npi_trainer *t, const char *name, char **out)
 
 /* ---- recipe and run directory --------------------------------------------------------------------- */
 
-static bool has_file(const npi_trainer *t, const char *name) {
+bool npi_trainer_has(const npi_trainer *t, const char *name) {
     char *path;
     if (npi_trainer_path(t, name, &path) != NPOS_OK)
         return false;
@@ -52,11 +52,12 @@ static npos_status check_folder(npi_trainer *t) {
     if (!o->out || !*o->out)
         return npi_hint(npi_fail(NPOS_INVALID_ARGUMENT, "train: no run directory is given"),
                         "--out RUN says where to write");
-    bool there = has_file(t, "checkpoint.safetensors") || has_file(t, "model.safetensors");
+    bool there =
+        npi_trainer_has(t, "checkpoint.safetensors") || npi_trainer_has(t, "model.safetensors");
     if (there && !o->resume)
         return npi_hint(npi_fail(NPOS_INVALID_ARGUMENT, "'%s' already holds a run", o->out),
                         "--resume continues it; or choose another --out");
-    if (o->resume && !has_file(t, "checkpoint.safetensors"))
+    if (o->resume && !npi_trainer_has(t, "checkpoint.safetensors"))
         return npi_hint(
             npi_fail(NPOS_NOT_FOUND, "'%s' holds no checkpoint.safetensors to resume from", o->out),
             "leave --resume out to start a run there");
@@ -239,9 +240,6 @@ npos_status npi_trainer_open(const npos_train_options *options, npi_trainer *out
     NPI_TRY(load_data(out));
     NPI_TRY(plan(out));
     NPI_TRY(start(out));
-    if (!options->resume)
-        NPI_TRY(npi_trainer_describe(out));
-    NPI_TRY(npi_trainer_log_open(out, out->epoch));
     return tell_plan(out);
 }
 

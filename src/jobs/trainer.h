@@ -44,6 +44,8 @@ void npi_trainer_close(npi_trainer *trainer);
 /* train_checkpoint.c */
 NPOS_MUST_CHECK npos_status npi_trainer_save(npi_trainer *trainer);
 NPOS_MUST_CHECK npos_status npi_trainer_restore(npi_trainer *trainer);
+/* Removes what an attempt that was killed within a write left behind: RUN/NAME.safetensors.tmp-PID. */
+void npi_trainer_drop_parts(const npi_trainer *trainer);
 
 /* train_log.c: recipe.yaml and manifest.json; one line an epoch into log.jsonl and TensorBoard's events; what an earlier
  * attempt logged from epoch `first` on is dropped. */
@@ -60,5 +62,7 @@ NPOS_MUST_CHECK npos_status npi_trainer_start_prototypes(npi_trainer *trainer,
 /* *out = RUN/name, to be freed with npi_free. */
 NPOS_MUST_CHECK npos_status npi_trainer_path(const npi_trainer *trainer, const char *name,
                                              char **out);
+/* Whether there is a file RUN/name. */
+bool npi_trainer_has(const npi_trainer *trainer, const char *name);
 
 #endif
