@@ -127,25 +127,75 @@ static void a_seed_changes_the_weights(void **state) {
     check_remove(folder);
 }
 
+/* A job that starts from FOLDER/FROM. */
+static job *from(const char *folder, const char *out, const char *weights) {
+    static char init[600];
+    job *j = make_job(folder, out);
+    snprintf(init, sizeof init, "%s/%s", folder, weights);
+    j->options.init = init;
+    return j;
+}
+
 static void a_started_run_reads_given_weights(void **state) {
     (void)state;
-    char folder[512], init[600];
+    char folder[512];
     snprintf(folder, sizeof folder, "%s", prepare());
     train_whole(folder, "first");
-    snprintf(init, sizeof init, "%s/first/model.safetensors", folder);
-    const char *settings[] = {"lr=0", "lr=0", "head_dim=9", "epochs=1", "warmup_epochs=0"};
-    job *j = make_job(folder, "second");
-    j->options.init = init;
-    j->options.set = settings + 3;
-    j->options.set_count = 2;
-    CHECK_OK(npos_train(&j->options));
-    j = make_job(folder, "third");
-    j->options.init = init;
-    j->options.set = settings + 2;
-    j->options.set_count = 1;
-    CHECK_FAILS(npos_train(&j->options), NPOS_SHAPE_MISMATCH, "phi.0.weight");
-    settings[2] = "method=cider";
-    CHECK_FAILS(npos_train(&j->options), NPOS_BAD_DATA, "phi.");
+    static const char *const weights[] = {"first/model.safetensors", "first/checkpoint.safetensors",
+                                          "first"};
+    char out[3][16];
+    for (int i = 0; i < 3; i++) {
+        snprintf(out[i], sizeof out[i], "second%d", i);
+        job *j = from(folder, out[i], weights[i]);
+        const char *settings[] = {"epochs=1", "warmup_epochs=0"};
+        j->options.set = settings;
+        j->options.set_count = 2;
+        CHECK_OK(npos_train(&j->options));
+        assert_same_run(folder, out[0], out[i]);
+    }
+    /* a run that never ended has a checkpoint alone */
+    assert_int_equal(unlink(check_path(folder, "first/model.safetensors")), 0);
+    job *j = from(folder, "third", "first");
+    j->options.stop_after_epoch = 1;
+    CHECK_FAILS(npos_train(&j->options), NPOS_INTERRUPTED, "epoch 1");
+    check_remove(folder);
+}
+
+static void weights_of_another_network_are_named(void **state) {
+    (void)state;
+    char folder[512];
+    snprintf(folder, sizeof folder, "%s", prepare());
+    train_whole(folder, "first");
+    static const struct {
+        const char *weights, *setting, *text;
+        npos_status status;
+    } cases[] = {
+        {"first/model.safetensors", "head_dim=9",
+         "'phi.0.weight' is float32 [8, 64], expected float32 [9, 64]", NPOS_SHAPE_MISMATCH},
+        {"first/checkpoint.safetensors", "head_dim=9", "'values/phi.0.weight' is float32",
+         NPOS_SHAPE_MISMATCH},
+        {"first/checkpoint.safetensors", "width=8", "expected float32 [8, 1, 3, 3]",
+         NPOS_SHAPE_MISMATCH},
+        {"first/model.safetensors", "method=cider",
+         "model.safetensors: weights of another network: this model has no 'phi.0.weight', ",
+         NPOS_BAD_DATA},
+        {"first", "method=ce", "it lacks 'fc.weight', 'fc.bias'; this model has no 'head.0.weight', ",
+         NPOS_BAD_DATA},
+        {"first/checkpoint.safetensors", "feature_dim=24", "it lacks 'encoder.feature.weight', ",
+         NPOS_BAD_DATA},
+        {"first/bank.safetensors", "lr=0.1", "and 50 more; this model has no 'embeddings', ",
+         NPOS_BAD_DATA},
+        {"", "lr=0.1", "holds neither model.safetensors nor checkpoint.safetensors",
+         NPOS_NOT_FOUND},
+        {"none", "lr=0.1", "none: no such file", NPOS_NOT_FOUND},
+        {"tiny.yaml", "lr=0.1", "tiny.yaml: ", NPOS_BAD_DATA},
+    };
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        job *j = from(folder, "other", cases[i].weights);
+        j->options.set = &cases[i].setting;
+        j->options.set_count = 1;
+        CHECK_FAILS(npos_train(&j->options), cases[i].status, cases[i].text);
+    }
     check_remove(folder);
 }
 
@@ -224,6 +274,7 @@ int main(void) {
         cmocka_unit_test(any_number_of_threads_gives_the_same_weights),
         cmocka_unit_test(a_seed_changes_the_weights),
         cmocka_unit_test(a_started_run_reads_given_weights),
+        cmocka_unit_test(weights_of_another_network_are_named),
         cmocka_unit_test(wrong_resumes_are_refused),
         cmocka_unit_test(bad_data_and_settings_are_named),
     };
