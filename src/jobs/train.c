@@ -53,12 +53,9 @@ static npos_status check_losses(const npi_trainer *t, const float *losses, bool 
     for (int i = 0; i < NPI_LOSS_COUNT; i++) {
         if (isfinite(losses[i]) || (i == NPI_LOSS_OPEN && !open))
             continue;
-        return npi_hint(
-            npi_fail(NPOS_NOT_FINITE, "training: %s became %g in epoch %d, step %d of %d", names[i],
-                     (double)losses[i], t->epoch, t->step, t->schedule.steps),
-            "the last checkpoint is whole; try a lower rate (--set lr=%g), a longer warm-up or "
-            "--set clip_norm=1",
-            t->recipe.lr / 2);
+        return npi_trainer_diverged(
+            t, npi_fail(NPOS_NOT_FINITE, "training: %s became %g in epoch %d, step %d of %d",
+                        names[i], (double)losses[i], t->epoch, t->step, t->schedule.steps));
     }
     return NPOS_OK;
 }
@@ -147,6 +144,8 @@ static npos_status run(npi_trainer *t) {
     if (!t->options->resume)
         NPI_TRY(npi_trainer_describe(t));
     NPI_TRY(npi_trainer_log_open(t, t->epoch));
+    if (!t->options->resume) /* so that there always is a state to go on from, and room for one */
+        NPI_TRY(npi_trainer_save(t));
     while (t->epoch < t->recipe.epochs)
         NPI_TRY(run_epoch(t));
     return npi_trainer_finish(t);
