@@ -89,6 +89,8 @@ static npos_status finish_header(const char *path, json_t *header, const npi_nam
         format_sum(XXH3_64bits_digest(state), sum);
         memcpy(padded + (find_sum(padded, *length) - padded), sum, DIGITS);
         *out = padded;
+    } else {
+        npi_free(padded);
     }
     XXH3_freeState(state);
     free(text);
