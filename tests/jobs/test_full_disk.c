@@ -227,6 +227,7 @@ static void what_reads_a_run_leaves_it_whole(void **state) {
     char folder[512], run[600], data[600], set[640], command[1200];
     snprintf(folder, sizeof folder, "%s", prepare());
     train_whole(folder, "run");
+    write_images(folder, IMAGES, CLASSES, 7); /* not those that were trained on */
     snprintf(run, sizeof run, "%s/run", folder);
     snprintf(data, sizeof data, "%s/set.npy", folder);
     snprintf(set, sizeof set, "far/same=%s#class=1", data);
