@@ -35,7 +35,7 @@ const cli_command cli_calibrate = {
     .max_args = 1,
     .arg_name = "a RUN directory",
     .arg_values = "@file",
-    .examples = "npos calibrate runs/cifar10 --id cifar-10-batches-bin#test\n"
+    .examples = "npos calibrate runs/cifar10 --id held/data_batch_5.bin\n"
                 "npos calibrate runs/cifar10 --id holdout.tar --tpr 0.99 --json",
     .writes = "RUN/model.safetensors  rewritten whole, with the threshold",
     .run = run};

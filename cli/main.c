@@ -42,7 +42,9 @@ static int run(int argc, char **argv) {
 
 int main(int argc, char **argv) {
     /* A job must not end because who reads its progress went away; cli_flush ends the program when
-     * the results cannot be written. */
+     * the results cannot be written.  Nor without a word at a limit on the size of files: then a
+     * write fails, which is reported. */
     signal(SIGPIPE, SIG_IGN);
+    signal(SIGXFSZ, SIG_IGN);
     return cli_flush(run(argc, argv));
 }

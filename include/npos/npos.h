@@ -61,7 +61,8 @@ typedef struct npos_train_options {
     const char *recipe;     /* name or path */
     const char *data;       /* SPEC, NULL: the recipe's */
     const char *out;        /* run directory, made if missing */
-    const char *init;       /* model.safetensors to start from, or NULL */
+    const char *init;       /* weights to start from: a run, or its model.safetensors or
+                                checkpoint.safetensors; or NULL */
     const char *const *set; /* "key=value", set_count of them */
     int set_count;
     int resume;           /* continue the run in `out` from its checkpoint */

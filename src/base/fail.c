@@ -32,10 +32,12 @@ npos_status npi_fail_errno(const char *format, ...) {
 }
 
 npos_status npi_hint(npos_status status, const char *format, ...) {
+    char text[MESSAGE_BYTES]; /* the arguments may point into the old hint */
     va_list args;
     va_start(args, format);
-    vsnprintf(hint, sizeof hint, format, args);
+    vsnprintf(text, sizeof text, format, args);
     va_end(args);
+    memcpy(hint, text, sizeof text);
     return status;
 }
 

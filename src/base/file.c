@@ -50,6 +50,16 @@ done:
     return status;
 }
 
+/* Error of a file that cannot be written, by errno. */
+static npos_status cannot_write(const char *path) {
+    int reason = errno;
+    npos_status status = npi_fail_errno("%s: cannot write", path);
+    if (reason == ENOSPC || reason == EDQUOT)
+        return npi_hint(status, "make room on the disk");
+    return reason == EFBIG ? npi_hint(status, "raise the limit on the size of files (ulimit -f)")
+                           : status;
+}
+
 npos_status npi_atomic_open(npi_atomic *file, const char *path) {
     *file = (npi_atomic){0};
     npos_status status = npi_strdup(&file->path, path);
@@ -58,7 +68,7 @@ npos_status npi_atomic_open(npi_atomic *file, const char *path) {
     if (status == NPOS_OK) {
         file->stream = fopen(file->temporary, "wbe");
         if (!file->stream)
-            status = npi_fail_errno("%s: cannot write", path);
+            status = cannot_write(path);
     }
     if (status != NPOS_OK)
         npi_atomic_abort(file);
@@ -93,7 +103,7 @@ npos_status npi_atomic_commit(npi_atomic *file) {
     file->stream = NULL;
     errno = reason;
     if (failed)
-        status = npi_fail_errno("%s: cannot write", file->path);
+        status = cannot_write(file->path);
     else if (rename(file->temporary, file->path) != 0)
         status = npi_fail_errno("%s: cannot put the finished file in place", file->path);
     else
@@ -122,6 +132,32 @@ npos_status npi_file_write(const char *path, const void *bytes, size_t size) {
     if (size != 0)
         fwrite(bytes, 1, size, file.stream); /* commit finds the stream's error */
     return npi_atomic_commit(&file);
+}
+
+npos_status npi_file_append(const char *path, const void *bytes, size_t size) {
+    const char *at = bytes;
+    npos_status status = NPOS_OK;
+    struct stat before;
+    int fd = open(path, O_WRONLY | O_APPEND | O_CREAT | O_CLOEXEC, 0666);
+    if (fd < 0)
+        return cannot_write(path);
+    if (fstat(fd, &before) != 0)
+        status = cannot_write(path);
+    while (status == NPOS_OK && size != 0) {
+        ssize_t n = write(fd, at, size);
+        if (n < 0 && errno == EINTR)
+            continue;
+        if (n < 0) {
+            status = cannot_write(path);
+            (void)!ftruncate(fd, before.st_size);
+            break;
+        }
+        at += n;
+        size -= (size_t)n;
+    }
+    if (close(fd) != 0 && status == NPOS_OK)
+        status = cannot_write(path);
+    return status;
 }
 
 npos_status npi_make_folders(const char *path) {

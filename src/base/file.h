@@ -30,6 +30,10 @@ void npi_atomic_abort(npi_atomic *file);
 /* npi_atomic_open, write, commit. */
 NPOS_MUST_CHECK npos_status npi_file_write(const char *path, const void *bytes, size_t size);
 
+/* Adds to the end of `path` (made where it is not there).  On failure, as on a full disk, the file is
+ * as it was. */
+NPOS_MUST_CHECK npos_status npi_file_append(const char *path, const void *bytes, size_t size);
+
 /* Makes a folder and the ones above it; existing ones are fine. */
 NPOS_MUST_CHECK npos_status npi_make_folders(const char *path);
 

@@ -53,6 +53,12 @@ extern const int npi_format_count;
  * file). */
 size_t npi_file_start(const char *path, void *bytes, size_t size);
 
+/* Class names from a file with one a line, in the order of labels; lines beyond `classes` are not
+ * used.  Too few, or two the same, are errors. */
+NPOS_MUST_CHECK npos_status npi_class_names_read(npi_source *source, const char *path);
+/* The same from classes.txt in the set's folder, where there is one. */
+NPOS_MUST_CHECK npos_status npi_class_names_beside(npi_source *source);
+
 /* Error of a set that was asked for a split that it has not. */
 NPOS_MUST_CHECK npos_status npi_no_split(const npi_source *source, npi_split split,
                                          const char *expected);

@@ -142,31 +142,10 @@ static npos_status read_labels(npi_source *source) {
 
 /* Class names, a line each, from the folder's file of them; without it classes are numbers. */
 static npos_status read_names(npi_source *source, const char *folder) {
-    char *path = NULL, *text = NULL;
-    size_t size;
-    npos_status status;
-    int found = 0;
+    char *path;
     NPI_TRY(npi_path_join(&path, folder,
                           source->classes == 10 ? "batches.meta.txt" : "fine_label_names.txt"));
-    status = NPOS_OK;
-    if (!npi_is_file(path))
-        goto done;
-    NPI_TRY_GOTO(npi_file_read(path, &text, &size), done);
-    NPI_TRY_GOTO(npi_alloc(&source->class_names, (size_t)source->classes,
-                           sizeof *source->class_names, "class names"),
-                 done);
-    for (char *line = text; *line && status == NPOS_OK;) {
-        size_t length = strcspn(line, "\r\n");
-        if (length > 0 && found < source->classes)
-            status = npi_format(&source->class_names[found], "%.*s", (int)length, line);
-        found += length > 0;
-        line += length + (line[length] != '\0');
-    }
-    if (status == NPOS_OK && found != source->classes)
-        status = npi_fail(NPOS_BAD_DATA, "%s: %d class names, expected %d", path, found,
-                          source->classes);
-done:
-    npi_free(text);
+    npos_status status = npi_is_file(path) ? npi_class_names_read(source, path) : NPOS_OK;
     npi_free(path);
     return status;
 }

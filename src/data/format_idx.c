@@ -2,7 +2,8 @@
  * dimensions, the dimensions as big-endian 32-bit numbers, the values; plain or gzipped.
  *
  * An images file ("t10k-images-idx3-ubyte.gz") finds its labels by name ("t10k-labels-idx1-ubyte",
- * gzipped or not); a folder holds train-images... and t10k-images... */
+ * gzipped or not); a folder holds train-images... and t10k-images...  Labels are numbers; names
+ * come from classes.txt beside them, and of Fashion-MNIST are known. */
 #include <limits.h>
 #include <string.h>
 #include <sys/stat.h>
@@ -252,6 +253,21 @@ static npos_status count_classes(npi_source *source) {
     return NPOS_OK;
 }
 
+/* github.com/zalandoresearch/fashion-mnist, "Labels"; a set with "fashion" in its path is taken for it. */
+static npos_status fashion_names(npi_source *source) {
+    static const char *const names[] = {"T-shirt/top", "Trouser",   "Pullover", "Dress",
+                                        "Coat",        "Sandal",    "Shirt",    "Sneaker",
+                                        "Bag",         "Ankle boot"};
+    int count = sizeof names / sizeof *names;
+    if (source->class_names || source->classes > count || !strcasestr(source->path, "fashion"))
+        return NPOS_OK;
+    NPI_TRY(npi_alloc(&source->class_names, (size_t)source->classes, sizeof *source->class_names,
+                      "class names"));
+    for (int c = 0; c < source->classes; c++)
+        NPI_TRY(npi_strdup(&source->class_names[c], names[c]));
+    return NPOS_OK;
+}
+
 static npos_status open_idx(npi_source *source, npi_split split) {
     idx *x;
     char *path = NULL;
@@ -276,7 +292,11 @@ static npos_status open_idx(npi_source *source, npi_split split) {
         if (x->part_count == 0)
             return npi_no_split(source, split, "its images file is not there");
     }
-    return source->labels ? count_classes(source) : NPOS_OK;
+    if (!source->labels)
+        return NPOS_OK;
+    NPI_TRY(count_classes(source));
+    NPI_TRY(npi_class_names_beside(source));
+    return fashion_names(source);
 }
 
 static void close_idx(npi_source *source) {

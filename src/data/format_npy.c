@@ -82,6 +82,8 @@ static npos_status open_npy(npi_source *source, npi_split split) {
     npos_status status = npi_npy_read(path, &labels);
     if (status == NPOS_OK)
         status = take_labels(source, path, &labels);
+    if (status == NPOS_OK)
+        status = npi_class_names_beside(source);
     npi_npy_clear(&labels);
     npi_free(path);
     return status;

@@ -9,6 +9,7 @@
 #include <sys/mman.h>
 #include <sys/stat.h>
 #include <unistd.h>
+#include <xxhash.h>
 
 #include "base/file.h"
 #include "base/memory.h"
@@ -21,6 +22,27 @@ static const struct {
     {"F64", NPI_F64}, {"I32", NPI_I32}, {"I64", NPI_I64},
 };
 enum { TYPES = sizeof types / sizeof *types };
+
+/* ---- checksum -----------------------------------------------------------------------------------
+ *
+ * XXH3 (64 bits) of the whole file, with zeros in place of the checksum's own digits. */
+
+enum { DIGITS = 16 };
+static const char sum_key[] = "npos_xxh3";
+static const char sum_start[] =
+    "\"npos_xxh3\":\""; /* within a JSON string the quotes are escaped */
+static const char no_sum[DIGITS + 1] = "0000000000000000";
+
+/* The checksum's digits in the text of a header, or NULL. */
+static const char *find_sum(const char *text, size_t length) {
+    const char *start = memmem(text, length, sum_start, strlen(sum_start));
+    const char *digits = start ? start + strlen(sum_start) : NULL;
+    return digits && length - (size_t)(digits - text) >= DIGITS ? digits : NULL;
+}
+
+static void format_sum(uint64_t sum, char out[DIGITS + 1]) {
+    snprintf(out, DIGITS + 1, "%016" PRIx64, sum);
+}
 
 /* ---- writing ------------------------------------------------------------------------------------
  */
@@ -44,19 +66,49 @@ static json_t *describe(const npi_named_tensor *tensor, size_t start) {
                      (json_int_t)start, (json_int_t)(start + bytes_of(tensor)));
 }
 
+/* The header with spaces behind it up to a multiple of 8, to be freed with npi_free; its checksum is that of header
+ * and tensors. */
+static npos_status finish_header(const char *path, json_t *header, const npi_named_tensor *tensors,
+                                 int count, char **out, uint64_t *length) {
+    char *text = json_dumps(header, JSON_COMPACT), *padded = NULL, sum[DIGITS + 1];
+    if (!text)
+        return npi_fail(NPOS_OUT_OF_MEMORY, "%s: cannot build the header", path);
+    *length = (strlen(text) + 7) / 8 * 8;
+    npos_status status = npi_format(&padded, "%-*s", (int)*length, text);
+    XXH3_state_t *state = status == NPOS_OK ? XXH3_createState() : NULL;
+    if (status == NPOS_OK && !state)
+        status = npi_fail(NPOS_OUT_OF_MEMORY, "%s: no memory for the checksum", path);
+    if (status == NPOS_OK) {
+        XXH3_64bits_reset(state);
+        XXH3_64bits_update(state, length, sizeof *length);
+        XXH3_64bits_update(state, padded, *length);
+        for (size_t width = 8; width >= 1; width /= 2)
+            for (int i = 0; i < count; i++)
+                if (npi_dtype_bytes(tensors[i].dtype) == width && bytes_of(&tensors[i]) != 0)
+                    XXH3_64bits_update(state, tensors[i].data, bytes_of(&tensors[i]));
+        format_sum(XXH3_64bits_digest(state), sum);
+        memcpy(padded + (find_sum(padded, *length) - padded), sum, DIGITS);
+        *out = padded;
+    } else {
+        npi_free(padded);
+    }
+    XXH3_freeState(state);
+    free(text);
+    return status;
+}
+
 npos_status npi_safetensors_write(const char *path, const npi_named_tensor *tensors, int count,
                                   const char *const *metadata) {
     npos_status status = NPOS_OK;
     npi_atomic file = {0};
     char *text = NULL;
+    uint64_t length;
     size_t start = 0;
-    json_t *header = json_object();
-    if (metadata) {
-        json_t *pairs = json_object();
-        for (; *metadata; metadata += 2)
-            json_object_set_new(pairs, metadata[0], json_string(metadata[1]));
-        json_object_set_new(header, "__metadata__", pairs);
-    }
+    json_t *header = json_object(), *pairs = json_object();
+    json_object_set_new(pairs, sum_key, json_string(no_sum));
+    for (; metadata && *metadata; metadata += 2)
+        json_object_set_new(pairs, metadata[0], json_string(metadata[1]));
+    json_object_set_new(header, "__metadata__", pairs);
     for (size_t width = 8; width >= 1; width /= 2)
         for (int i = 0; i < count; i++) {
             if (npi_dtype_bytes(tensors[i].dtype) != width)
@@ -69,15 +121,10 @@ npos_status npi_safetensors_write(const char *path, const npi_named_tensor *tens
             json_object_set_new(header, tensors[i].name, describe(&tensors[i], start));
             start += bytes_of(&tensors[i]);
         }
-    text = json_dumps(header, JSON_COMPACT);
-    if (!text) {
-        status = npi_fail(NPOS_OUT_OF_MEMORY, "%s: cannot build the header", path);
-        goto done;
-    }
+    NPI_TRY_GOTO(finish_header(path, header, tensors, count, &text, &length), done);
     NPI_TRY_GOTO(npi_atomic_open(&file, path), done);
-    uint64_t length = strlen(text), padded = (length + 7) / 8 * 8;
-    fwrite(&padded, sizeof padded, 1, file.stream);
-    fprintf(file.stream, "%-*s", (int)padded, text);
+    fwrite(&length, sizeof length, 1, file.stream);
+    fwrite(text, 1, length, file.stream);
     for (size_t width = 8; width >= 1; width /= 2)
         for (int i = 0; i < count; i++)
             if (npi_dtype_bytes(tensors[i].dtype) == width && bytes_of(&tensors[i]) != 0)
@@ -85,7 +132,7 @@ npos_status npi_safetensors_write(const char *path, const npi_named_tensor *tens
     status = npi_atomic_commit(&file);
 done:
     npi_atomic_abort(&file);
-    free(text);
+    npi_free(text);
     json_decref(header);
     return status;
 }
@@ -152,6 +199,35 @@ static npos_status read_entry(const npi_safetensors *file, const char *name, jso
     return NPOS_OK;
 }
 
+/* Files of other programs have no checksum. */
+static npos_status check_sum(const npi_safetensors *file, const char *text, size_t length) {
+    const char *written = npi_safetensors_metadata(file, sum_key);
+    if (!written)
+        return NPOS_OK;
+    const char *digits = find_sum(text, length), *start = file->map;
+    char sum[DIGITS + 1] = "";
+    if (digits) {
+        XXH3_state_t *state = XXH3_createState();
+        if (!state)
+            return npi_fail(NPOS_OUT_OF_MEMORY, "%s: no memory for the checksum", file->path);
+        XXH3_64bits_reset(state);
+        XXH3_64bits_update(state, start, (size_t)(digits - start));
+        XXH3_64bits_update(state, no_sum, DIGITS);
+        digits += DIGITS;
+        XXH3_64bits_update(state, digits, file->size - (size_t)(digits - start));
+        format_sum(XXH3_64bits_digest(state), sum);
+        XXH3_freeState(state);
+    }
+    if (strcmp(sum, written) == 0)
+        return NPOS_OK;
+    return npi_hint(
+        npi_fail(NPOS_BAD_DATA, "%s: damaged: the checksum of its bytes is %s, %s was written",
+                 file->path, sum, written),
+        "bring back a copy of the file; a program that changed it on purpose must leave '%s' out "
+        "of the metadata",
+        sum_key);
+}
+
 static npos_status read_header(npi_safetensors *file) {
     uint64_t length;
     if (file->size < sizeof length)
@@ -182,7 +258,7 @@ static npos_status read_header(npi_safetensors *file) {
                            &file->tensors[file->count]));
         file->count++;
     }
-    return NPOS_OK;
+    return check_sum(file, text, length);
 }
 
 npos_status npi_safetensors_open(const char *path, npi_safetensors **out) {

@@ -1,5 +1,6 @@
 /* io/safetensors.h - named tensors in one file (the safetensors format of Hugging Face): 8 bytes
- * header length, a JSON header, then the tensors' bytes, little endian. */
+ * header length, a JSON header, then the tensors' bytes, little endian.  Files of npos carry a
+ * checksum of all their bytes in the metadata, `npos_xxh3` (docs/run-directory.md). */
 #ifndef NPI_IO_SAFETENSORS_H
 #define NPI_IO_SAFETENSORS_H
 
@@ -27,8 +28,8 @@ NPOS_MUST_CHECK npos_status npi_safetensors_write(const char *path, const npi_na
 
 typedef struct npi_safetensors npi_safetensors; /* an opened, memory-mapped file */
 
-/* Opens and checks the whole header: lengths, overlaps, types, shapes against bytes.  The error
- * names the tensor. */
+/* Opens and checks the whole header (lengths, types, shapes against bytes; the error names the
+ * tensor) and, where there is one, the checksum: a file that opens is as it was written. */
 NPOS_MUST_CHECK npos_status npi_safetensors_open(const char *path, npi_safetensors **out);
 void npi_safetensors_close(npi_safetensors *file); /* NULL is accepted */
 

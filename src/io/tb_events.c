@@ -4,10 +4,10 @@
 #include <string.h>
 #include <time.h>
 
+#include "base/file.h"
 #include "base/memory.h"
 
 struct npi_tb_events {
-    FILE *stream;
     char *path;
 };
 
@@ -69,14 +69,15 @@ static message event(int64_t step) {
     return m;
 }
 
-static npos_status write_record(npi_tb_events *events, const message *m) {
+static npos_status write_record(const npi_tb_events *events, const message *m) {
     uint64_t length = m->size;
     uint32_t length_crc = masked(&length, sizeof length), crc = masked(m->bytes, m->size);
-    fwrite(&length, sizeof length, 1, events->stream);
-    fwrite(&length_crc, sizeof length_crc, 1, events->stream);
-    fwrite(m->bytes, 1, m->size, events->stream);
-    fwrite(&crc, sizeof crc, 1, events->stream);
-    return fflush(events->stream) == 0 ? NPOS_OK : npi_fail_errno("%s: cannot write", events->path);
+    unsigned char record[sizeof m->bytes + 16];
+    memcpy(record, &length, 8);
+    memcpy(record + 8, &length_crc, 4);
+    memcpy(record + 12, m->bytes, m->size);
+    memcpy(record + 12 + m->size, &crc, 4);
+    return npi_file_append(events->path, record, m->size + 16);
 }
 
 npos_status npi_tb_open(const char *folder, npi_tb_events **out) {
@@ -85,10 +86,6 @@ npos_status npi_tb_open(const char *folder, npi_tb_events **out) {
     NPI_TRY(npi_alloc(&events, 1, sizeof *events, "TensorBoard events"));
     npos_status status = npi_format(&events->path, "%s/events.out.tfevents.%lld.npos", folder,
                                     (long long)time(NULL));
-    if (status == NPOS_OK) {
-        events->stream = fopen(events->path, "abe");
-        status = events->stream ? NPOS_OK : npi_fail_errno("%s: cannot write", events->path);
-    }
     if (status == NPOS_OK) {
         message m = event(0);
         put_bytes(&m, 3, "brain.Event:2", 13); /* file_version */
@@ -117,8 +114,6 @@ npos_status npi_tb_scalar(npi_tb_events *events, const char *tag, int64_t step, 
 void npi_tb_close(npi_tb_events *events) {
     if (!events)
         return;
-    if (events->stream)
-        fclose(events->stream);
     npi_free(events->path);
     npi_free(events);
 }

@@ -13,7 +13,7 @@ typedef struct npi_tb_events npi_tb_events;
 
 /* Starts a new file events.out.tfevents.SECONDS.npos in `folder`. */
 NPOS_MUST_CHECK npos_status npi_tb_open(const char *folder, npi_tb_events **out);
-/* Appends one scalar and flushes. */
+/* Appends one scalar; where that fails, as on a full disk, the file is as it was. */
 NPOS_MUST_CHECK npos_status npi_tb_scalar(npi_tb_events *events, const char *tag, int64_t step,
                                           double value);
 void npi_tb_close(npi_tb_events *events); /* NULL is accepted */

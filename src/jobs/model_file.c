@@ -74,6 +74,55 @@ npos_status npi_params_read(npi_params *params, npi_arena arena, const npi_safet
     return NPOS_OK;
 }
 
+/* The first few of some names, for a message: "'a', 'b', 'c' and 4 more". */
+typedef struct name_list {
+    int count;
+    size_t used;
+    char text[400];
+} name_list;
+
+static void note(name_list *list, const char *name) {
+    size_t room = sizeof list->text - list->used;
+    if (list->count++ < 3) {
+        int n = snprintf(list->text + list->used, room, "%s'%.100s'", list->used ? ", " : "", name);
+        list->used += (size_t)n < room ? (size_t)n : room - 1;
+    }
+}
+
+static void finish(name_list *list) {
+    if (list->count > 3)
+        snprintf(list->text + list->used, sizeof list->text - list->used, " and %d more",
+                 list->count - 3);
+}
+
+npos_status npi_params_match(const npi_params *params, const npi_safetensors *file,
+                             const char *path, const char *prefix) {
+    name_list missing = {0}, extra = {0};
+    size_t length = strlen(prefix);
+    for (int i = 0; i < params->count; i++) {
+        char name[128];
+        snprintf(name, sizeof name, "%s%s", prefix, params->list[i].name);
+        if (!npi_safetensors_find(file, name))
+            note(&missing, params->list[i].name);
+    }
+    for (int i = 0; i < npi_safetensors_count(file); i++) {
+        const char *name = npi_safetensors_at(file, i)->name;
+        if (strncmp(name, prefix, length) == 0 && strcmp(name, "prototypes") != 0 &&
+            npi_params_find(params, name + length) < 0)
+            note(&extra, name + length);
+    }
+    if (missing.count == 0 && extra.count == 0)
+        return NPOS_OK;
+    finish(&missing);
+    finish(&extra);
+    return npi_hint(
+        npi_fail(NPOS_BAD_DATA, "%s: weights of another network: %s%s%s%s%s", path,
+                 missing.count ? "it lacks " : "", missing.text,
+                 missing.count && extra.count ? "; " : "", extra.count ? "this model has no " : "",
+                 extra.text),
+        "method, encoder, projection_dim, head_dim and feature_dim decide which weights there are");
+}
+
 /* ---- model.safetensors --------------------------------------------------------------------------- */
 
 static char *names_as_json(const npi_model_file *model) {
@@ -167,17 +216,6 @@ npos_status npi_model_file_calibration(const npi_safetensors *file, npi_calibrat
     }
     json_decref(object);
     return status;
-}
-
-npos_status npi_model_file_strict(const npi_safetensors *file, const char *path,
-                                  const npi_params *params) {
-    for (int i = 0; i < npi_safetensors_count(file); i++) {
-        const char *name = npi_safetensors_at(file, i)->name;
-        if (strcmp(name, "prototypes") != 0 && npi_params_find(params, name) < 0)
-            return npi_fail(NPOS_BAD_DATA, "%s: tensor '%s' does not belong to this model", path,
-                            name);
-    }
-    return NPOS_OK;
 }
 
 /* ---- bank.safetensors ---------------------------------------------------------------------------- */

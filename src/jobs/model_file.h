@@ -28,6 +28,11 @@ void npi_tensor_list_clear(npi_tensor_list *list);
 NPOS_MUST_CHECK npos_status npi_params_read(npi_params *params, npi_arena arena,
                                             const npi_safetensors *file, const char *prefix);
 
+/* Fails unless the names in the file that start with `prefix` are those of the parameters (`prototypes` may be there
+ * too), naming what is missing and what is too many. */
+NPOS_MUST_CHECK npos_status npi_params_match(const npi_params *params, const npi_safetensors *file,
+                                             const char *path, const char *prefix);
+
 typedef struct npi_model_file {
     const npi_params *params;
     int classes, proj;
@@ -44,10 +49,6 @@ void npi_class_names_free(char **names, int classes);
 /* Calibration from the metadata; score NULL when there is none. */
 NPOS_MUST_CHECK npos_status npi_model_file_calibration(const npi_safetensors *file,
                                                        npi_calibration *out);
-/* Fails on tensors that are neither parameters nor `prototypes`, naming the first. */
-NPOS_MUST_CHECK npos_status npi_model_file_strict(const npi_safetensors *file, const char *path,
-                                                  const npi_params *params);
-
 NPOS_MUST_CHECK npos_status npi_bank_write(const char *path, const npi_bank *bank);
 NPOS_MUST_CHECK npos_status npi_bank_read(const char *path, int dim, npi_bank *out);
 

@@ -77,7 +77,7 @@ static void free_network(npi_device *dev, network *net) {
 
 static npos_status read_weights(npi_run *run, network *net, const npi_safetensors *file,
                                 const char *path) {
-    NPI_TRY(npi_model_file_strict(file, path, &net->model.params));
+    NPI_TRY(npi_params_match(&net->model.params, file, path, ""));
     NPI_TRY(npi_params_read(&net->model.params, NPI_ARENA_VALUES, file, ""));
     NPI_TRY(npi_plan_pack(net->plan));
     run->dim = net->model.dim;

@@ -53,12 +53,9 @@ static npos_status check_losses(const npi_trainer *t, const float *losses, bool 
     for (int i = 0; i < NPI_LOSS_COUNT; i++) {
         if (isfinite(losses[i]) || (i == NPI_LOSS_OPEN && !open))
             continue;
-        return npi_hint(
-            npi_fail(NPOS_NOT_FINITE, "training: %s became %g in epoch %d, step %d of %d", names[i],
-                     (double)losses[i], t->epoch, t->step, t->schedule.steps),
-            "the last checkpoint is whole; try a lower rate (--set lr=%g), a longer warm-up or "
-            "--set clip_norm=1",
-            t->recipe.lr / 2);
+        return npi_trainer_diverged(
+            t, npi_fail(NPOS_NOT_FINITE, "training: %s became %g in epoch %d, step %d of %d",
+                        names[i], (double)losses[i], t->epoch, t->step, t->schedule.steps));
     }
     return NPOS_OK;
 }
@@ -143,9 +140,28 @@ static npos_status run_epoch(npi_trainer *t) {
 }
 
 static npos_status run(npi_trainer *t) {
+    npi_trainer_drop_parts(t);
+    if (!t->options->resume)
+        NPI_TRY(npi_trainer_describe(t));
+    NPI_TRY(npi_trainer_log_open(t, t->epoch));
+    if (!t->options->resume) /* so that there always is a state to go on from, and room for one */
+        NPI_TRY(npi_trainer_save(t));
     while (t->epoch < t->recipe.epochs)
         NPI_TRY(run_epoch(t));
     return npi_trainer_finish(t);
+}
+
+/* A file of the run that cannot be written, as on a full disk, leaves all others as they were: says how to go on. */
+static npos_status say_what_is_saved(const npi_trainer *t, npos_status status) {
+    const char *mend = npos_error_hint(), *out = t->options->out;
+    const char *then = *mend ? "; " : "";
+    if (status != NPOS_IO)
+        return status;
+    if (npi_trainer_has(t, "checkpoint.safetensors"))
+        return npi_hint(
+            status, "%s%sthe last checkpoint is whole: go on with: npos train --out %s --resume",
+            mend, then, out);
+    return npi_hint(status, "%s%snothing of '%s' was saved yet: start again", mend, then, out);
 }
 
 npos_status npos_train(const npos_train_options *options) {
@@ -154,7 +170,7 @@ npos_status npos_train(const npos_train_options *options) {
     npos_status status = npi_trainer_open(options, &trainer);
     if (status == NPOS_OK) {
         npi_stop_watch();
-        status = run(&trainer);
+        status = say_what_is_saved(&trainer, run(&trainer));
         npi_stop_unwatch();
     }
     npi_trainer_close(&trainer);

@@ -4,10 +4,13 @@
  *   prototypes [classes][proj]; rings [classes][ring][dim]; pushed [classes] int64
  *   sums                          float64: the epoch's sums so far
  *   metadata: format, epoch, step (the next to run), data_hash, recipe (the whole text, without help) */
+#include <dirent.h>
 #include <inttypes.h>
+#include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "base/memory.h"
 #include "jobs/model_file.h"
@@ -43,6 +46,33 @@ static npos_status collect(npi_trainer *t, npi_tensor_list *list) {
     return npi_tensor_list_add(list, "", "sums", NPI_F64, 1, (int64_t[]){SUMS}, &t->sums);
 }
 
+npos_status npi_trainer_diverged(const npi_trainer *t, npos_status status) {
+    return npi_hint(
+        status,
+        "'%s' keeps the state of epoch %d, step %d; with another --out, start from there (--init "
+        "%s) or anew, with a lower rate (--set lr=%g), a longer warm-up or --set clip_norm=1",
+        t->options->out, t->saved_epoch, t->saved_step, t->options->out, t->recipe.lr / 2);
+}
+
+/* A checkpoint is only ever replaced by one that a run can go on from. */
+static npos_status check_finite(const npi_trainer *t, const npi_tensor_list *list) {
+    for (int i = 0; i < list->count; i++) {
+        const npi_named_tensor *tensor = &list->tensors[i];
+        const float *values = tensor->data;
+        size_t count = tensor->dtype == NPI_F32 ? 1 : 0;
+        for (int d = 0; d < tensor->ndim; d++)
+            count *= (size_t)tensor->shape[d];
+        for (size_t k = 0; k < count; k++)
+            if (!isfinite(values[k]))
+                return npi_trainer_diverged(
+                    t, npi_fail(NPOS_NOT_FINITE,
+                                "training: a value of %s became %g before epoch %d, step %d of %d",
+                                tensor->name, (double)values[k], t->epoch, t->step,
+                                t->schedule.steps));
+    }
+    return NPOS_OK;
+}
+
 npos_status npi_trainer_save(npi_trainer *t) {
     npi_tensor_list list = {0};
     char *path = NULL, epoch[24], step[24], hash[24];
@@ -55,10 +85,30 @@ npos_status npi_trainer_save(npi_trainer *t) {
     if (status == NPOS_OK)
         status = collect(t, &list);
     if (status == NPOS_OK)
+        status = check_finite(t, &list);
+    if (status == NPOS_OK)
         status = npi_safetensors_write(path, list.tensors, list.count, metadata);
+    if (status == NPOS_OK) {
+        t->saved_epoch = t->epoch;
+        t->saved_step = t->step;
+    }
     npi_tensor_list_clear(&list);
     npi_free(path);
     return status;
+}
+
+void npi_trainer_drop_parts(const npi_trainer *t) {
+    DIR *folder = opendir(t->options->out);
+    for (struct dirent *entry; folder && (entry = readdir(folder)) != NULL;) {
+        char *path;
+        if (!strstr(entry->d_name, ".safetensors.tmp-") ||
+            npi_trainer_path(t, entry->d_name, &path) != NPOS_OK)
+            continue;
+        unlink(path);
+        npi_free(path);
+    }
+    if (folder)
+        closedir(folder);
 }
 
 /* ---- restoring ------------------------------------------------------------------------------------- */
@@ -105,8 +155,8 @@ static npos_status check_metadata(npi_trainer *t, const npi_safetensors *file, c
                                  "%s: the training images changed: hash %s then, %s now", path,
                                  value[3], hash),
                         "'%s' must hold the images that the run was started with", t->images.spec);
-    t->epoch = atoi(value[1]);
-    t->step = atoi(value[2]);
+    t->epoch = t->saved_epoch = atoi(value[1]);
+    t->step = t->saved_step = atoi(value[2]);
     if (t->epoch < 0 || t->epoch > t->recipe.epochs || t->step < 0 || t->step >= t->schedule.steps)
         return npi_fail(NPOS_BAD_DATA,
                         "%s: stands at epoch %s, step %s, which this run does not have", path,

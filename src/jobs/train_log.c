@@ -112,16 +112,16 @@ static npos_status closest_prototypes(npi_trainer *t, double *out) {
 }
 
 static npos_status append(const npi_trainer *t, json_t *object) {
-    char *path, *text = json_dumps(object, JSON_COMPACT | JSON_REAL_PRECISION(9));
-    npos_status status = npi_trainer_path(t, "log.jsonl", &path);
-    if (status == NPOS_OK) {
-        FILE *stream = fopen(path, "ae");
-        int failed = !stream || !text || fprintf(stream, "%s\n", text) < 0;
-        failed |= stream && fclose(stream) != 0;
-        if (failed)
-            status = npi_fail_errno("%s: cannot write", path);
-        npi_free(path);
-    }
+    char *path = NULL, *line = NULL;
+    char *text = json_dumps(object, JSON_COMPACT | JSON_REAL_PRECISION(9));
+    npos_status status =
+        text ? npi_format(&line, "%s\n", text) : npi_fail(NPOS_OUT_OF_MEMORY, "log: no memory");
+    if (status == NPOS_OK)
+        status = npi_trainer_path(t, "log.jsonl", &path);
+    if (status == NPOS_OK)
+        status = npi_file_append(path, line, strlen(line));
+    npi_free(path);
+    npi_free(line);
     free(text);
     return status;
 }

@@ -14,7 +14,7 @@ npos_status npi_trainer_path(const npi_trainer *t, const char *name, char **out)
 
 /* ---- recipe and run directory --------------------------------------------------------------------- */
 
-static bool has_file(const npi_trainer *t, const char *name) {
+bool npi_trainer_has(const npi_trainer *t, const char *name) {
     char *path;
     if (npi_trainer_path(t, name, &path) != NPOS_OK)
         return false;
@@ -52,11 +52,12 @@ static npos_status check_folder(npi_trainer *t) {
     if (!o->out || !*o->out)
         return npi_hint(npi_fail(NPOS_INVALID_ARGUMENT, "train: no run directory is given"),
                         "--out RUN says where to write");
-    bool there = has_file(t, "checkpoint.safetensors") || has_file(t, "model.safetensors");
+    bool there =
+        npi_trainer_has(t, "checkpoint.safetensors") || npi_trainer_has(t, "model.safetensors");
     if (there && !o->resume)
         return npi_hint(npi_fail(NPOS_INVALID_ARGUMENT, "'%s' already holds a run", o->out),
                         "--resume continues it; or choose another --out");
-    if (o->resume && !has_file(t, "checkpoint.safetensors"))
+    if (o->resume && !npi_trainer_has(t, "checkpoint.safetensors"))
         return npi_hint(
             npi_fail(NPOS_NOT_FOUND, "'%s' holds no checkpoint.safetensors to resume from", o->out),
             "leave --resume out to start a run there");
@@ -173,13 +174,41 @@ static npos_status plan(npi_trainer *t) {
     return npi_alloc(&t->pushed, (size_t)classes, sizeof *t->pushed, "ring counters");
 }
 
+/* *out = the file that --init means: itself, or the model or else the checkpoint of a run. */
+static npos_status find_init(const char *init, char **out) {
+    static const char *const names[] = {"model.safetensors", "checkpoint.safetensors"};
+    if (!npi_is_folder(init))
+        return npi_strdup(out, init);
+    for (int i = 0; i < 2; i++) {
+        NPI_TRY(npi_path_join(out, init, names[i]));
+        if (npi_is_file(*out))
+            return NPOS_OK;
+        npi_free(*out);
+        *out = NULL;
+    }
+    return npi_fail(NPOS_NOT_FOUND, "%s: holds neither %s nor %s to start from", init, names[0],
+                    names[1]);
+}
+
+/* A checkpoint has its parameters below "values/". */
+static const char *values_prefix(const npi_safetensors *file) {
+    for (int i = 0; i < npi_safetensors_count(file); i++)
+        if (strncmp(npi_safetensors_at(file, i)->name, "values/", 7) == 0)
+            return "values/";
+    return "";
+}
+
 static npos_status read_init(npi_trainer *t) {
-    npi_safetensors *file;
-    NPI_TRY(npi_safetensors_open(t->options->init, &file));
-    npos_status status = npi_model_file_strict(file, t->options->init, &t->model.params);
+    npi_safetensors *file = NULL;
+    char *path;
+    NPI_TRY(find_init(t->options->init, &path));
+    npos_status status = npi_safetensors_open(path, &file);
     if (status == NPOS_OK)
-        status = npi_params_read(&t->model.params, NPI_ARENA_VALUES, file, "");
+        status = npi_params_match(&t->model.params, file, path, values_prefix(file));
+    if (status == NPOS_OK)
+        status = npi_params_read(&t->model.params, NPI_ARENA_VALUES, file, values_prefix(file));
     npi_safetensors_close(file);
+    npi_free(path);
     return status;
 }
 
@@ -239,9 +268,6 @@ npos_status npi_trainer_open(const npos_train_options *options, npi_trainer *out
     NPI_TRY(load_data(out));
     NPI_TRY(plan(out));
     NPI_TRY(start(out));
-    if (!options->resume)
-        NPI_TRY(npi_trainer_describe(out));
-    NPI_TRY(npi_trainer_log_open(out, out->epoch));
     return tell_plan(out);
 }
 

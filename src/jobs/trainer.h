@@ -32,6 +32,7 @@ typedef struct npi_trainer {
     int32_t *batch_index, *batch_labels; /* [batch], [batch x views], host */
     uint64_t *pushed;                    /* [classes], host: embeddings that went into each ring */
     int epoch, step;                     /* the next step to run */
+    int saved_epoch, saved_step;         /* where the checkpoint stands */
     npi_epoch_sums sums;
     npi_tb_events *events;
     size_t plan_bytes; /* device memory at the first step */
@@ -41,9 +42,13 @@ typedef struct npi_trainer {
 NPOS_MUST_CHECK npos_status npi_trainer_open(const npos_train_options *options, npi_trainer *out);
 void npi_trainer_close(npi_trainer *trainer);
 
-/* train_checkpoint.c */
+/* train_checkpoint.c.  Saving fails, and leaves the file as it was, where a value is not finite. */
 NPOS_MUST_CHECK npos_status npi_trainer_save(npi_trainer *trainer);
+/* Adds to a failure for values that are not finite how to go on from the checkpoint. */
+npos_status npi_trainer_diverged(const npi_trainer *trainer, npos_status status);
 NPOS_MUST_CHECK npos_status npi_trainer_restore(npi_trainer *trainer);
+/* Removes what an attempt that was killed within a write left behind: RUN/NAME.safetensors.tmp-PID. */
+void npi_trainer_drop_parts(const npi_trainer *trainer);
 
 /* train_log.c: recipe.yaml and manifest.json; one line an epoch into log.jsonl and TensorBoard's events; what an earlier
  * attempt logged from epoch `first` on is dropped. */
@@ -60,5 +65,7 @@ NPOS_MUST_CHECK npos_status npi_trainer_start_prototypes(npi_trainer *trainer,
 /* *out = RUN/name, to be freed with npi_free. */
 NPOS_MUST_CHECK npos_status npi_trainer_path(const npi_trainer *trainer, const char *name,
                                              char **out);
+/* Whether there is a file RUN/name. */
+bool npi_trainer_has(const npi_trainer *trainer, const char *name);
 
 #endif

@@ -251,6 +251,13 @@ static void damaged_idx(void **state) {
     put_bytes(folder, "t10k-labels-idx1-ubyte", labels, sizeof labels);
     OPEN_FAILS_IN("t10k-images-idx3-ubyte", "t10k-labels-idx1-ubyte", NPOS_BAD_DATA,
                   "longer than the 2 values");
+    labels[9] = 1;
+    put_bytes(folder, "named/t10k-images-idx3-ubyte", images, sizeof images);
+    put_bytes(folder, "named/t10k-labels-idx1-ubyte", labels, 10);
+    put_text(folder, "named/classes.txt", "cat\n");
+    OPEN_FAILS_IN("named", "classes.txt", NPOS_BAD_DATA, "1 class names, expected 2");
+    put_text(folder, "named/classes.txt", "cat\ncat\n");
+    OPEN_FAILS_IN("named", "classes.txt", NPOS_BAD_DATA, "classes 0 and 1 are both called 'cat'");
     put_bytes(folder, "cut-idx", images, sizeof images - 1);
     OPEN_FAILS("cut-idx", NPOS_BAD_DATA, "truncated");
     images[4] = 0x7f; /* 2 thousand million images */
@@ -333,6 +340,8 @@ static void out_of_memory(void **state) {
     uint8_t labels[8 + 2] = {0, 0, 8, 1, 0, 0, 0, 2, 0, 1};
     put_bytes(folder, "i/train-images-idx3-ubyte", images, sizeof images);
     put_bytes(folder, "i/train-labels-idx1-ubyte", labels, sizeof labels);
+    put_bytes(folder, "fashion/train-images-idx3-ubyte", images, sizeof images);
+    put_bytes(folder, "fashion/train-labels-idx1-ubyte", labels, sizeof labels);
     uint8_t record[3073] = {1};
     put_bytes(folder, "c/data_batch_1.bin", record, sizeof record);
     put_text(folder, "c/batches.meta.txt", "a\nb\nc\nd\ne\nf\ng\nh\ni\nj\n");
@@ -340,9 +349,10 @@ static void out_of_memory(void **state) {
     CHECK_OK(npi_npy_write(check_path(folder, "x.npy"), NPI_U8, 3, (int64_t[]){2, 4, 4}, values));
     CHECK_OK(npi_npy_write(check_path(folder, "labels.npy"), NPI_U8, 1, (int64_t[]){2}, values));
     static const char *const specs[] = {"s#train#class=cat", "s.tar#train#class!=cat",
-                                        "i#train#class=1", "c#train", "x.npy#class=0"};
+                                        "i#train#class=1",   "c#train",
+                                        "x.npy#class=0",     "fashion"};
     npi_transform transform = {5, 3, NPI_BILINEAR};
-    for (int i = 0; i < 5; i++) {
+    for (int i = 0; i < 6; i++) {
         npos_status status = NPOS_OUT_OF_MEMORY;
         const char *spec = check_path(folder, specs[i]);
         for (int n = 1; status != NPOS_OK; n++) {

@@ -408,6 +408,45 @@ static void npy_arrays(void **state) {
     check_remove(folder);
 }
 
+static void numbered_classes_get_names(void **state) {
+    (void)state;
+    char *folder = check_folder();
+    put_idx(folder, "m/train-images-idx3-ubyte", 3, (int[]){4, 5, 4}, 20);
+    put_idx(folder, "m/train-labels-idx1-ubyte", 1, (int[]){4}, 3);
+    npi_dataset *set = open_set(spec_of(folder, "m#train"));
+    assert_string_equal(npi_dataset_class_name(set, 2), "2");
+    npi_dataset_close(set);
+    put_text(folder, "m/classes.txt", "red hat\r\nshoe\n\nsock\nnever seen\n");
+    set = open_set(spec_of(folder, "m#train#class=sock,0"));
+    assert_int_equal(npi_dataset_classes(set), 2);
+    assert_string_equal(npi_dataset_class_name(set, 0), "red hat");
+    assert_string_equal(npi_dataset_class_name(set, 1), "sock");
+    npi_dataset_close(set);
+    set = open_set(spec_of(folder, "m/train-images-idx3-ubyte")); /* the same file serves */
+    assert_string_equal(npi_dataset_class_name(set, 1), "shoe");
+    npi_dataset_close(set);
+    /* a set of that name is Fashion-MNIST, unless classes.txt says otherwise */
+    put_idx(folder, "Fashion-MNIST/t10k-images-idx3-ubyte", 3, (int[]){10, 2, 2}, 20);
+    put_idx(folder, "Fashion-MNIST/t10k-labels-idx1-ubyte", 1, (int[]){10}, 10);
+    set = open_set(spec_of(folder, "Fashion-MNIST#test#class!=5,Shirt"));
+    assert_int_equal(npi_dataset_classes(set), 8);
+    assert_string_equal(npi_dataset_class_name(set, 0), "T-shirt/top");
+    assert_string_equal(npi_dataset_class_name(set, 7), "Ankle boot");
+    npi_dataset_close(set);
+    put_text(folder, "Fashion-MNIST/classes.txt", "a\nb\nc\nd\ne\nf\ng\nh\ni\nj\n");
+    set = open_set(spec_of(folder, "Fashion-MNIST"));
+    assert_string_equal(npi_dataset_class_name(set, 9), "j");
+    npi_dataset_close(set);
+    const uint8_t pixels[2 * 4] = {0}, labels[2] = {1, 0};
+    CHECK_OK(
+        npi_npy_write(check_path(folder, "m/set.npy"), NPI_U8, 3, (int64_t[]){2, 2, 2}, pixels));
+    CHECK_OK(npi_npy_write(check_path(folder, "m/labels.npy"), NPI_U8, 1, (int64_t[]){2}, labels));
+    set = open_set(spec_of(folder, "m/set.npy"));
+    assert_string_equal(npi_dataset_class_name(set, 1), "shoe");
+    npi_dataset_close(set);
+    check_remove(folder);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(a_spec_is_taken_apart),
@@ -421,6 +460,7 @@ int main(void) {
         cmocka_unit_test(cifar_10_binary),
         cmocka_unit_test(cifar_100_binary),
         cmocka_unit_test(idx_plain_and_gzipped),
+        cmocka_unit_test(numbered_classes_get_names),
         cmocka_unit_test(npy_arrays),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -190,7 +190,7 @@ static void fashion_mnist_of_the_distribution(void **state) {
     assert_int_equal(train.classes, 10);
     assert_int_equal(test.count, 8000);
     assert_int_equal(test.classes, 8);
-    assert_string_equal(test.class_names[7], "8");
+    assert_string_equal(test.class_names[7], "Bag");
     npi_images_clear(&train);
     npi_images_clear(&test);
 }

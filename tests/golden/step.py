@@ -1,6 +1,6 @@
 """Golden truth of the training step: PyTorch computes in float64 what tests/ood/test_step_golden.c computes with npos.
 
-    python tests/golden/step.py            writes tests/golden/step/{start,npos,kin}.safetensors
+    python tests/golden/step.py            writes tests/golden/step/{start,npos,kin,variants}.safetensors
 
 The network is resnet-small (width 8, 3x3 stem, 3 channels, side 16), the step that of the method: 8 images in two
 views, 3 classes.  Views, noise and ring rows come from an integer hash that the C test repeats (hash32); what
@@ -24,6 +24,9 @@ STEPS, OPEN_FROM = 10, 2
 LABELS = [0, 1, 2, 0, 1, 2, 0, 0] * 2
 SEED, VOS_DRAWS, VOS_KEEP = 1, 50, 4
 COUNTS = [12, 17, 30]
+ZERO_ROW = 11  # of every class under compat authors: a row of the emptied queue that no push of the step reaches
+VARIANTS = {"authors": {"authors": True}, "clip": {"clip": 2.0}, "feature": {"feature": 24},
+            "bare": {"projection": False}, "imagenet": {"feature": 24, "projection": False}}
 
 
 def hash32(stream, count):
@@ -44,15 +47,17 @@ def views(step):
     return torch.tensor(x, dtype=torch.float64)
 
 
-def noise(step):
-    return torch.tensor(hash32(200 + step, NOISE * DIM).reshape(NOISE, DIM), dtype=torch.float64)
+def noise(step, dim):
+    return torch.tensor(hash32(200 + step, NOISE * dim).reshape(NOISE, dim), dtype=torch.float64)
 
 
-def choose(step, c, ranked):
+def choose(step, c, ranked, authors):
     """PICK ranks of class c.  Rows that are each other's k-th neighbour are exactly as far: ranks next to such a tie are
-    passed over, since rounding may swap them."""
+    passed over, since rounding may swap them.  For the authors' code the zero row, infinitely far, is picked too."""
     free = [r for r in range(SELECT) if all(abs(ranked[r] - ranked[o]) > 1e-3 * ranked[r] for o in (r - 1, r + 1) if o >= 0)]
     assert len(free) >= PICK, f"step {step}, class {c}: only ranks {free} are untied"
+    if authors:
+        return [0, free[1 + c % (len(free) - 1)]]
     first = (step + 2 * c + 1) % len(free)
     second = (first + 1 + (step + c) % (len(free) - 1)) % len(free)
     return [free[first], free[second]]
@@ -63,7 +68,7 @@ def choose(step, c, ranked):
 BLOCKS = [("layer1.0", 8, 8, 1), ("layer2.0", 8, 16, 2), ("layer3.0", 16, 32, 2)]
 
 
-def shapes(classifier):
+def shapes(classifier, dim=DIM, projection=True):
     out = {}
 
     def unit(conv, norm, c, out_c, kernel):
@@ -81,19 +86,22 @@ def shapes(classifier):
             unit(f"{name}.downsample.0", f"{name}.downsample.1", c, out_c, 1)
         unit(f"{name}.conv1", f"{name}.bn1", c, out_c, 3)
         unit(f"{name}.conv2", f"{name}.bn2", out_c, out_c, 3)
-    linear("head.0", DIM, DIM)
-    linear("head.2", DIM, PROJ)
-    linear("phi.0", DIM, HEAD)
+    if dim != DIM:
+        linear("encoder.feature", DIM, dim)
+    if projection:
+        linear("head.0", dim, dim)
+        linear("head.2", dim, PROJ)
+    linear("phi.0", dim, HEAD)
     linear("phi.2", HEAD, 1)
     if classifier:
         linear("fc", DIM, CLASSES)
     return out
 
 
-def start_values():
+def start_values(all_shapes, proj):
     """float32 values that exercise every term: no scale is 1, no shift is 0."""
     out = {}
-    for i, (name, shape) in enumerate(shapes(True).items()):
+    for i, (name, shape) in enumerate(all_shapes.items()):
         count = int(np.prod(shape))
         u = hash32(300 + i, count).astype(np.float64).reshape(shape)  # deviation 2/sqrt(3)
         if len(shape) == 4:
@@ -107,26 +115,31 @@ def start_values():
         else:
             u *= 0.1
         out[name] = u.astype(np.float32)
-    mu = hash32(400, CLASSES * PROJ).astype(np.float64).reshape(CLASSES, PROJ)
+    mu = hash32(400, CLASSES * proj).astype(np.float64).reshape(CLASSES, proj)
     out["mu"] = (mu / np.linalg.norm(mu, axis=1, keepdims=True)).astype(np.float32)
     return out
 
 
-def start_rings():
-    return 0.6 + 0.25 * torch.tensor(hash32(500, CLASSES * RING * DIM).reshape(CLASSES, RING, DIM), dtype=torch.float64)
+def start_rings(dim):
+    return 0.6 + 0.25 * torch.tensor(hash32(500, CLASSES * RING * dim).reshape(CLASSES, RING, dim), dtype=torch.float64)
 
 
 class State:
-    def __init__(self, method):
-        self.method = method
-        start = start_values()
+    def __init__(self, method, feature=0, projection=True, authors=False, clip=0.0):
+        self.method, self.authors, self.clip = method, authors, clip
+        self.dim = feature or DIM
+        self.projection = projection
+        start = start_values(shapes(True, self.dim, projection), PROJ if projection else self.dim)
+        self.start = dict(start)
         self.mu = torch.tensor(start.pop("mu"), dtype=torch.float64)
-        used = shapes(method == "ce")
+        used = shapes(method == "ce", self.dim, projection)
         drop = {"ce": ("head.", "phi."), "cider": ("phi.",), "npos": (), "vos": ()}[method]
         self.values = {n: torch.tensor(start[n], dtype=torch.float64) for n in used if not n.startswith(drop or "-")}
         self.train = [n for n in self.values if "running" not in n]
         self.velocity = {n: torch.zeros_like(self.values[n]) for n in self.train}
-        self.ring = start_rings().float().double()
+        self.ring = start_rings(self.dim).float().double()
+        if authors:
+            self.ring[:, ZERO_ROW] = 0
         self.count = list(COUNTS)
 
     def unit(self, x, conv, norm, stride):
@@ -142,33 +155,47 @@ class State:
             side = self.unit(x, f"{name}.downsample.0", f"{name}.downsample.1", stride) if stride != 1 else x
             y = F.relu(self.unit(x, f"{name}.conv1", f"{name}.bn1", stride))
             x = F.relu(self.unit(y, f"{name}.conv2", f"{name}.bn2", 1) + side)
-        return x.mean((2, 3))
+        x = x.mean((2, 3))
+        return x if self.dim == DIM else F.relu(self.linear("encoder.feature", x))
+
+    def project(self, h):
+        return F.normalize(self.linear("head.2", F.relu(self.linear("head.0", h))) if self.projection else h, dim=1)
 
     def linear(self, name, x):
         return F.linear(x, self.values[f"{name}.weight"], self.values[f"{name}.bias"])
 
 
-def synthesise(ring, step, margins):
+def kth(rows, ring, authors):
+    """Squared distances of unit rows to their K-th nearest of the ring's; the authors' zero rows are far from everything."""
+    far = torch.cdist(rows, ring, compute_mode="donot_use_mm_for_euclid_dist").square()
+    if authors:
+        far[:, (ring == 0).all(1)] = float("inf")
+        far[(rows == 0).all(1)] = float("inf")
+    return far.sort(1).values[:, K - 1]
+
+
+def synthesise(ring, step, margins, authors):
     """The method's four steps; per class: boundary rows and kept candidates, farthest first."""
     outliers, boundary, picks = [], [], []
-    eps = noise(step).to(ring.dtype)
+    eps = noise(step, ring.shape[2]).to(ring.dtype)
     sigma = float(np.float32(SIGMA))
     for c in range(CLASSES):
         unit = F.normalize(ring[c], dim=1)
-        kth = torch.cdist(unit, unit, compute_mode="donot_use_mm_for_euclid_dist").square().sort(1).values[:, K - 1]
-        order = torch.argsort(kth, descending=True, stable=True)
-        picked = choose(step, c, kth[order].tolist())
+        own = kth(unit, unit, authors)
+        order = torch.argsort(own, descending=True, stable=True)
+        picked = choose(step, c, own[order].tolist(), authors)
         picks.append(picked)
-        for rank in picked:
-            row = order[rank].item()
-            boundary.append(row)
-            v = ring[c, row] + sigma * eps
-            far = torch.cdist(F.normalize(v, dim=1), unit, compute_mode="donot_use_mm_for_euclid_dist").square()
-            far = far.sort(1).values[:, K - 1]
-            best = torch.argsort(far, descending=True, stable=True)
-            ranked = far[best]
+        rows = order[picked]
+        boundary += rows.tolist()
+        v = ring[c, rows][:, None] + sigma * eps  # [PICK][NOISE][dim]
+        far = torch.stack([kth(F.normalize(u, dim=1), unit, authors) for u in v])
+        if authors:  # their (PICK, NOISE) distances, read as if they lay (NOISE, PICK)
+            far = far.reshape(NOISE, PICK).T
+        for b in range(PICK):
+            best = torch.argsort(far[b], descending=True, stable=True)
+            ranked = far[b][best]
             margins.append(((ranked[:KEEP] - ranked[1:KEEP + 1]) / ranked[:KEEP]).min().item())
-            outliers.append(v[best[:KEEP]])
+            outliers.append(v[b, best[:KEEP]])
     return torch.cat(outliers), boundary, picks
 
 
@@ -221,7 +248,7 @@ def one_step(s, step, opened, margins):
     if s.method == "ce":
         loss = out["ce"] = F.cross_entropy(s.linear("fc", h), labels)
     else:
-        z = F.normalize(s.linear("head.2", F.relu(s.linear("head.0", h))), dim=1)
+        z = s.project(h)
         m = float(np.float32(PROTO_M))
         tau = float(np.float32(TAU))
         mu = list(s.mu)
@@ -244,7 +271,7 @@ def one_step(s, step, opened, margins):
             if s.method == "vos":
                 outliers = draw_gaussians(s.ring, step, margins)
             else:
-                outliers, out["boundary"], out["picks"] = synthesise(s.ring, step, margins)
+                outliers, out["boundary"], out["picks"] = synthesise(s.ring, step, margins, s.authors)
             out["outliers"] = outliers
             logit = s.linear("phi.2", F.relu(s.linear("phi.0", torch.cat([h, outliers])))).squeeze(1)
             target = torch.cat([torch.ones(N), torch.zeros(len(outliers))]).to(h.dtype)
@@ -253,6 +280,9 @@ def one_step(s, step, opened, margins):
     loss.backward()
     out["grads"] = {n: s.values[n].grad for n in s.train if s.values[n].grad is not None}
     out["norm"] = torch.sqrt(sum(g.square().sum() for g in out["grads"].values()))
+    if s.clip:
+        clipped_update(s, out["grads"])
+        return out
     for n, g in out["grads"].items():
         w = s.values[n].detach()
         g = g + float(np.float32(DECAY)) * w
@@ -260,6 +290,19 @@ def one_step(s, step, opened, margins):
         rate = float(np.float32(HEAD_LR if n.startswith("phi.") else LR))
         s.values[n] = w - rate * (g + MOMENTUM_32 * v)
     return out
+
+
+def clipped_update(s, grads):
+    """PyTorch's own clipping and SGD."""
+    out = {n: s.values[n].detach().clone() for n in grads}
+    for n, value in out.items():
+        value.grad = grads[n].clone()
+    heads = [v for n, v in out.items() if n.startswith("phi.")]
+    body = [v for n, v in out.items() if not n.startswith("phi.")]
+    torch.nn.utils.clip_grad_norm_(body + heads, s.clip)
+    torch.optim.SGD([{"params": body, "lr": LR}, {"params": heads, "lr": HEAD_LR}], lr=LR, momentum=MOMENTUM,
+                    weight_decay=DECAY, nesterov=True).step()
+    s.values.update(out)
 
 
 MOMENTUM_32 = float(np.float32(MOMENTUM))
@@ -305,12 +348,34 @@ def losses_of(out):
     return [float(torch.as_tensor(out.get(n, 0.0)).detach()) for n in ("disp", "comp", "open", "ce", "norm")]
 
 
+def variants(margins):
+    """Starting values only where they are not those of start.safetensors; of gradients and results the small ones."""
+    out, base = {}, start_values(shapes(True), PROJ)
+    for name, options in VARIANTS.items():
+        s = State("npos", **options)
+        for n, v in s.start.items():
+            if not n.startswith("fc.") and (n not in base or not np.array_equal(base[n], v)):
+                out[f"{name}.start.{n}"] = v
+        step = one_step(s, 0, True, margins)
+        out[f"{name}.losses"] = np.array(losses_of(step))
+        for n in ("picks", "boundary", "outliers", "z"):
+            out[f"{name}.{n}"] = torch.as_tensor(step[n])
+        out[f"{name}.mu"] = s.mu
+        for n, g in step["grads"].items():
+            if g.numel() <= 300 or n.startswith("encoder.feature."):
+                out[f"{name}.grad.{n}"] = g
+        for n in s.train if s.clip else ():
+            if s.values[n].numel() <= 300:
+                out[f"{name}.after.{n}"] = s.values[n]
+    return out
+
+
 def main():
     torch.manual_seed(0)
     folder = os.path.join(os.path.dirname(os.path.abspath(__file__)), "step")
     os.makedirs(folder, exist_ok=True)
     margins = []
-    write(os.path.join(folder, "start.safetensors"), start_values())
+    write(os.path.join(folder, "start.safetensors"), start_values(shapes(True), PROJ))
 
     s = State("npos")
     out = one_step(s, 0, True, margins)
@@ -344,6 +409,7 @@ def main():
             if g.numel() <= 1200:
                 kin[f"{method}.grad.{n}"] = g
     write(os.path.join(folder, "kin.safetensors"), kin)
+    write(os.path.join(folder, "variants.safetensors"), variants(margins))
     if "--margins" in sys.argv:
         print("smallest relative gap between a kept candidate and the next: %.3g" % min(margins))
         print(np.array(rows))

@@ -154,12 +154,113 @@ static void safetensors_that_lie_are_refused(void **state) {
     check_remove(folder);
 }
 
+/* A file of a few tensors and metadata; *bytes of it, to be freed with npi_free. */
+static void write_small(const char *path, char **bytes, size_t *size) {
+    const float weight[5] = {1, -2, 3, 4, 0};
+    const int64_t count[1] = {7};
+    const npi_named_tensor tensors[] = {
+        {"fc.weight", NPI_F32, 2, {1, 5}, weight},
+        {"count", NPI_I64, 0, {0}, count},
+    };
+    CHECK_OK(npi_safetensors_write(path, tensors, 2, (const char *const[]){"epoch", "3", NULL}));
+    CHECK_OK(npi_file_read(path, bytes, size));
+}
+
+/* Without the wait for the disk that npi_file_write makes each time. */
+static void overwrite(const char *path, const char *bytes, size_t size) {
+    FILE *stream = fopen(path, "wb");
+    assert_non_null(stream);
+    assert_int_equal(fwrite(bytes, 1, size, stream), size);
+    assert_int_equal(fclose(stream), 0);
+}
+
+/* What a file that opens says must be what was written. */
+static void assert_small(npi_safetensors *file) {
+    const npi_named_tensor *found;
+    CHECK_OK(npi_safetensors_get(file, "fc.weight", NPI_F32, 2, (int64_t[]){1, 5}, &found));
+    assert_memory_equal(found->data, ((const float[]){1, -2, 3, 4, 0}), 20);
+    CHECK_OK(npi_safetensors_get(file, "count", NPI_I64, 0, NULL, &found));
+    assert_memory_equal(found->data, (const int64_t[]){7}, 8);
+    assert_string_equal(npi_safetensors_metadata(file, "epoch"), "3");
+    npi_safetensors_close(file);
+}
+
+static void every_flipped_bit_is_noticed(void **state) {
+    (void)state;
+    char *folder = check_folder(), *bytes;
+    const char *path = check_path(folder, "flip.safetensors");
+    size_t size, harmless = 0;
+    write_small(path, &bytes, &size);
+    const char *key = memmem(bytes, size, "npos_xxh3", 9);
+    assert_non_null(key);
+    for (size_t bit = 0; bit < 8 * size; bit++) {
+        npi_safetensors *file;
+        bytes[bit / 8] = (char)(bytes[bit / 8] ^ 1 << bit % 8);
+        overwrite(path, bytes, size);
+        npos_status status = npi_safetensors_open(path, &file);
+        if (status == NPOS_OK) { /* the key itself is hit: a file without checksum, and whole */
+            assert_in_range(bit / 8, key - bytes, key - bytes + 8);
+            assert_small(file);
+            harmless++;
+        } else if (!strstr(npos_error_message(), "flip.safetensors")) {
+            fail_msg("bit %zu: '%s' does not name the file", bit, npos_error_message());
+        }
+        bytes[bit / 8] = (char)(bytes[bit / 8] ^ 1 << bit % 8);
+    }
+    assert_in_range(harmless, 1, 72);
+    bytes[size - 1] ^= 1;
+    npi_safetensors *file;
+    overwrite(path, bytes, size);
+    CHECK_FAILS(npi_safetensors_open(path, &file), NPOS_BAD_DATA, "damaged: the checksum");
+    assert_non_null(strstr(npos_error_hint(), "copy of the file"));
+    npi_free(bytes);
+    check_remove(folder);
+}
+
+static void every_shorter_or_longer_file_is_refused(void **state) {
+    (void)state;
+    char *folder = check_folder(), *bytes;
+    const char *path = check_path(folder, "cut.safetensors");
+    npi_safetensors *file;
+    size_t size;
+    write_small(path, &bytes, &size);
+    for (size_t kept = 0; kept < size; kept++) {
+        overwrite(path, bytes, kept);
+        CHECK_FAILS(npi_safetensors_open(path, &file), NPOS_BAD_DATA, "cut.safetensors");
+    }
+    overwrite(path, bytes, size + 1); /* npi_file_read left a zero byte behind */
+    CHECK_FAILS(npi_safetensors_open(path, &file), NPOS_BAD_DATA, "checksum");
+    npi_free(bytes);
+    check_remove(folder);
+}
+
+static void files_of_others_need_no_checksum(void **state) {
+    (void)state;
+    char *folder = check_folder();
+    const char *path = check_path(folder, "other.safetensors");
+    static const char header[] = "{\"a\":{\"dtype\":\"F32\",\"shape\":[1],\"data_offsets\":[0,4]},"
+                                 "\"__metadata__\":{\"format\":\"pt\"}}   ";
+    char bytes[128] = {0};
+    uint64_t length = strlen(header);
+    memcpy(bytes, &length, 8);
+    memcpy(bytes + 8, header, length);
+    CHECK_OK(npi_file_write(path, bytes, 8 + length + 4));
+    npi_safetensors *file;
+    CHECK_OK(npi_safetensors_open(path, &file));
+    assert_string_equal(npi_safetensors_metadata(file, "format"), "pt");
+    npi_safetensors_close(file);
+    check_remove(folder);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(npy_comes_back_as_it_was_written),
         cmocka_unit_test(npy_that_lies_is_refused),
         cmocka_unit_test(safetensors_come_back_as_they_were_written),
         cmocka_unit_test(safetensors_that_lie_are_refused),
+        cmocka_unit_test(every_flipped_bit_is_noticed),
+        cmocka_unit_test(every_shorter_or_longer_file_is_refused),
+        cmocka_unit_test(files_of_others_need_no_checksum),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

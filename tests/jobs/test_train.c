@@ -1,122 +1,12 @@
 /* Training as a whole, on tiny images: resume bit for bit, any number of threads, errors. */
-#include "check.h"
+#include "jobs/tiny_run.h"
 
+#include <math.h>
 #include <signal.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
-#include "base/file.h"
-#include "base/memory.h"
-#include "io/npy.h"
-#include "io/safetensors.h"
-#include "npos/npos.h"
-
-enum { IMAGES = 66, SIDE = 12, CLASSES = 3 };
-
-/* IMAGES noisy grey images of three brightnesses. */
-static void write_images(const char *folder, int images, int classes, int shift) {
-    uint8_t *pixels;
-    int64_t labels[IMAGES];
-    CHECK_OK(npi_alloc(&pixels, (size_t)images * SIDE * SIDE, 1, "test images"));
-    for (int i = 0; i < images; i++) {
-        labels[i] = i % classes;
-        for (int j = 0; j < SIDE * SIDE; j++)
-            pixels[i * SIDE * SIDE + j] =
-                (uint8_t)(60 * labels[i] + (i * 31 + j * (7 + labels[i]) + shift) % 60);
-    }
-    CHECK_OK(npi_npy_write(check_path(folder, "set.npy"), NPI_U8, 3,
-                           (int64_t[]){images, SIDE, SIDE}, pixels));
-    CHECK_OK(npi_npy_write(check_path(folder, "set_labels.npy"), NPI_I64, 1, (int64_t[]){images},
-                           labels));
-    npi_free(pixels);
-}
-
-static const char recipe[] =
-    "name: tiny\nencoder: resnet-small\nwidth: 16\nimage_size: 12\nchannels: 1\n"
-    "batch: 8\nepochs: 4\nstart_epoch: 1\nlr: 0.1\nring: 12\nk: 5\nselect: 6\npick: 2\n"
-    "noise: 20\nkeep: 3\nprojection_dim: 16\nhead_dim: 8\nmean: 0.3\nstd: 0.2\n"
-    "warmup_epochs: 1\nknn_k: 5\n";
-
-/* A folder with the images and the recipe. */
-static char *prepare(void) {
-    char *folder = check_folder();
-    write_images(folder, IMAGES, CLASSES, 0);
-    CHECK_OK(npi_file_write(check_path(folder, "tiny.yaml"), recipe, strlen(recipe)));
-    return folder;
-}
-
-typedef struct job {
-    npos_train_options options;
-    char recipe[600], data[600], out[600];
-} job;
-
-static job *make_job(const char *folder, const char *out) {
-    static job jobs[2];
-    static int turn;
-    job *j = &jobs[turn++ % 2];
-    npos_train_options_init(&j->options);
-    snprintf(j->recipe, sizeof j->recipe, "%s/tiny.yaml", folder);
-    snprintf(j->data, sizeof j->data, "%s/set.npy", folder);
-    snprintf(j->out, sizeof j->out, "%s/%s", folder, out);
-    j->options.recipe = j->recipe;
-    j->options.data = j->data;
-    j->options.out = j->out;
-    j->options.compute.device = "cpu";
-    j->options.compute.precision = "fp32";
-    j->options.compute.threads = 1;
-    return j;
-}
-
-static void assert_same_file(const char *folder, const char *a, const char *b) {
-    char *x, *y;
-    size_t nx, ny;
-    CHECK_OK(npi_file_read(check_path(folder, a), &x, &nx));
-    CHECK_OK(npi_file_read(check_path(folder, b), &y, &ny));
-    assert_int_equal(nx, ny);
-    assert_memory_equal(x, y, nx);
-    npi_free(x);
-    npi_free(y);
-}
-
-static void assert_same_run(const char *folder, const char *a, const char *b) {
-    static const char *const names[] = {"model.safetensors", "bank.safetensors"};
-    for (int i = 0; i < 2; i++) {
-        char x[64], y[64];
-        snprintf(x, sizeof x, "%s/%s", a, names[i]);
-        snprintf(y, sizeof y, "%s/%s", b, names[i]);
-        assert_same_file(folder, x, y);
-    }
-}
-
-/* The losses of each epoch, without times, must be the same text. */
-static void read_losses(const char *folder, const char *run, char *out, size_t size) {
-    char *text, name[64];
-    size_t length;
-    snprintf(name, sizeof name, "%s/log.jsonl", run);
-    CHECK_OK(npi_file_read(check_path(folder, name), &text, &length));
-    out[0] = '\0';
-    for (char *line = text; *line; line += strcspn(line, "\n") + 1) {
-        const char *end = strstr(line, "\"images_per_s\"");
-        assert_non_null(end);
-        size_t used = strlen(out);
-        snprintf(out + used, size - used, "%.*s\n", (int)(end - line), line);
-        if (!line[strcspn(line, "\n")])
-            break;
-    }
-    npi_free(text);
-}
-
-static void assert_same_log(const char *folder, const char *a, const char *b) {
-    char x[4096], y[4096];
-    read_losses(folder, a, x, sizeof x);
-    read_losses(folder, b, y, sizeof y);
-    assert_string_equal(x, y);
-    assert_non_null(strstr(x, "\"epoch\":3"));
-}
-
-static void train_whole(const char *folder, const char *out) {
-    CHECK_OK(npos_train(&make_job(folder, out)->options));
-}
+#include "jobs/trainer.h"
 
 static void two_and_two_epochs_are_four(void **state) {
     (void)state;
@@ -139,7 +29,7 @@ static void two_and_two_epochs_are_four(void **state) {
 
 static int killed_at;
 
-/* In the child: dies without warning within the third epoch. */
+/* In the child: dies without warning at that step. */
 static int die(void *context, const char *phase, int64_t done, int64_t total, const char *text) {
     (void)context, (void)total, (void)text;
     if (strcmp(phase, "train") == 0 && done >= killed_at)
@@ -147,13 +37,9 @@ static int die(void *context, const char *phase, int64_t done, int64_t total, co
     return 0;
 }
 
-static void a_killed_run_resumes_bit_for_bit(void **state) {
-    (void)state;
-    char folder[512];
-    snprintf(folder, sizeof folder, "%s", prepare());
-    train_whole(folder, "whole");
-    job *j = make_job(folder, "killed");
-    killed_at = 2 * (IMAGES / 8) + 3;
+/* Trains in a child that dies at that step. */
+static void assert_killed_at(job *j, int step) {
+    killed_at = step;
     pid_t child = fork();
     if (child == 0) {
         j->options.compute.progress = die;
@@ -163,6 +49,15 @@ static void a_killed_run_resumes_bit_for_bit(void **state) {
     int how;
     assert_int_equal(waitpid(child, &how, 0), child);
     assert_true(WIFSIGNALED(how) && WTERMSIG(how) == SIGKILL);
+}
+
+static void a_killed_run_resumes_bit_for_bit(void **state) {
+    (void)state;
+    char folder[512];
+    snprintf(folder, sizeof folder, "%s", prepare());
+    train_whole(folder, "whole");
+    job *j = make_job(folder, "killed");
+    assert_killed_at(j, 2 * (IMAGES / 8) + 3);
     j->options.resume = 1;
     CHECK_OK(npos_train(&j->options));
     assert_same_run(folder, "whole", "killed");
@@ -240,25 +135,75 @@ static void a_seed_changes_the_weights(void **state) {
     check_remove(folder);
 }
 
+/* A job that starts from FOLDER/FROM. */
+static job *from(const char *folder, const char *out, const char *weights) {
+    static char init[600];
+    job *j = make_job(folder, out);
+    snprintf(init, sizeof init, "%s/%s", folder, weights);
+    j->options.init = init;
+    return j;
+}
+
 static void a_started_run_reads_given_weights(void **state) {
     (void)state;
-    char folder[512], init[600];
+    char folder[512];
     snprintf(folder, sizeof folder, "%s", prepare());
     train_whole(folder, "first");
-    snprintf(init, sizeof init, "%s/first/model.safetensors", folder);
-    const char *settings[] = {"lr=0", "lr=0", "head_dim=9", "epochs=1", "warmup_epochs=0"};
-    job *j = make_job(folder, "second");
-    j->options.init = init;
-    j->options.set = settings + 3;
-    j->options.set_count = 2;
-    CHECK_OK(npos_train(&j->options));
-    j = make_job(folder, "third");
-    j->options.init = init;
-    j->options.set = settings + 2;
-    j->options.set_count = 1;
-    CHECK_FAILS(npos_train(&j->options), NPOS_SHAPE_MISMATCH, "phi.0.weight");
-    settings[2] = "method=cider";
-    CHECK_FAILS(npos_train(&j->options), NPOS_BAD_DATA, "phi.");
+    static const char *const weights[] = {"first/model.safetensors", "first/checkpoint.safetensors",
+                                          "first"};
+    char out[3][16];
+    for (int i = 0; i < 3; i++) {
+        snprintf(out[i], sizeof out[i], "second%d", i);
+        job *j = from(folder, out[i], weights[i]);
+        const char *settings[] = {"epochs=1", "warmup_epochs=0"};
+        j->options.set = settings;
+        j->options.set_count = 2;
+        CHECK_OK(npos_train(&j->options));
+        assert_same_run(folder, out[0], out[i]);
+    }
+    /* a run that never ended has a checkpoint alone */
+    assert_int_equal(unlink(check_path(folder, "first/model.safetensors")), 0);
+    job *j = from(folder, "third", "first");
+    j->options.stop_after_epoch = 1;
+    CHECK_FAILS(npos_train(&j->options), NPOS_INTERRUPTED, "epoch 1");
+    check_remove(folder);
+}
+
+static void weights_of_another_network_are_named(void **state) {
+    (void)state;
+    char folder[512];
+    snprintf(folder, sizeof folder, "%s", prepare());
+    train_whole(folder, "first");
+    static const struct {
+        const char *weights, *setting, *text;
+        npos_status status;
+    } cases[] = {
+        {"first/model.safetensors", "head_dim=9",
+         "'phi.0.weight' is float32 [8, 64], expected float32 [9, 64]", NPOS_SHAPE_MISMATCH},
+        {"first/checkpoint.safetensors", "head_dim=9", "'values/phi.0.weight' is float32",
+         NPOS_SHAPE_MISMATCH},
+        {"first/checkpoint.safetensors", "width=8", "expected float32 [8, 1, 3, 3]",
+         NPOS_SHAPE_MISMATCH},
+        {"first/model.safetensors", "method=cider",
+         "model.safetensors: weights of another network: this model has no 'phi.0.weight', ",
+         NPOS_BAD_DATA},
+        {"first", "method=ce",
+         "it lacks 'fc.weight', 'fc.bias'; this model has no 'head.0.weight', ", NPOS_BAD_DATA},
+        {"first/checkpoint.safetensors", "feature_dim=24", "it lacks 'encoder.feature.weight', ",
+         NPOS_BAD_DATA},
+        {"first/bank.safetensors", "lr=0.1", "and 50 more; this model has no 'embeddings', ",
+         NPOS_BAD_DATA},
+        {"", "lr=0.1", "holds neither model.safetensors nor checkpoint.safetensors",
+         NPOS_NOT_FOUND},
+        {"none", "lr=0.1", "none: no such file", NPOS_NOT_FOUND},
+        {"tiny.yaml", "lr=0.1", "tiny.yaml: ", NPOS_BAD_DATA},
+    };
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        job *j = from(folder, "other", cases[i].weights);
+        j->options.set = &cases[i].setting;
+        j->options.set_count = 1;
+        CHECK_FAILS(npos_train(&j->options), cases[i].status, cases[i].text);
+    }
     check_remove(folder);
 }
 
@@ -295,6 +240,89 @@ static void wrong_resumes_are_refused(void **state) {
     check_remove(folder);
 }
 
+/* lr: the first epoch, before any other checkpoint; the head's rate: the epoch in which R_open begins to count. */
+static void values_that_are_not_finite_stop_and_leave_the_last_state(void **state) {
+    (void)state;
+    static const struct {
+        const char *setting, *message, *hint;
+        int epochs; /* before it */
+    } cases[] = {
+        {"lr=1000", " in epoch 0, step ", "keeps the state of epoch 0, step 0; ", 0},
+        {"head_lr_scale=1000", "loss_open became ", "of epoch 1, step 0; ", 1},
+    };
+    char folder[512], out[32], names[2][64];
+    snprintf(folder, sizeof folder, "%s", prepare());
+    train_whole(folder, "whole");
+    for (int i = 0; i < 2; i++) {
+        snprintf(out, sizeof out, "nan%d", i);
+        job *j = make_job(folder, out);
+        const char *settings[] = {cases[i].setting, "weight_decay=10", "warmup_epochs=0",
+                                  "start_epoch=1"};
+        j->options.set = settings;
+        j->options.set_count = 4;
+        CHECK_FAILS(npos_train(&j->options), NPOS_NOT_FINITE, cases[i].message);
+        assert_non_null(strstr(npos_error_hint(), cases[i].hint));
+        assert_non_null(strstr(npos_error_hint(), "--init"));
+        j->options.resume = 1; /* again the same, and still nothing is lost */
+        CHECK_FAILS(npos_train(&j->options), NPOS_NOT_FINITE, cases[i].message);
+        if (i == 0)
+            continue;
+        job *other = make_job(folder, "stopped");
+        other->options.set = settings;
+        other->options.set_count = 4;
+        other->options.stop_after_epoch = cases[i].epochs;
+        CHECK_FAILS(npos_train(&other->options), NPOS_INTERRUPTED, "is saved");
+        snprintf(names[0], sizeof names[0], "%s/checkpoint.safetensors", out);
+        assert_same_file(folder, names[0], "stopped/checkpoint.safetensors");
+    }
+    /* as the hint says: from the saved weights, here those of the run's start */
+    CHECK_OK(npos_train(&from(folder, "again", "nan0")->options));
+    assert_same_run(folder, "whole", "again");
+    check_remove(folder);
+}
+
+static void a_checkpoint_takes_no_nan(void **state) {
+    (void)state;
+    char folder[512];
+    npi_trainer t;
+    snprintf(folder, sizeof folder, "%s", prepare());
+    job *j = make_job(folder, "run");
+    j->options.stop_after_epoch = 1;
+    CHECK_FAILS(npos_train(&j->options), NPOS_INTERRUPTED, "is saved");
+    char *before;
+    size_t size;
+    CHECK_OK(npi_file_read(check_path(folder, "run/checkpoint.safetensors"), &before, &size));
+    CHECK_OK(npi_file_write(check_path(folder, "before"), before, size));
+    npi_free(before);
+    j->options.resume = 1;
+    CHECK_OK(npi_trainer_open(&j->options, &t));
+    float weights[8] = {0};
+    int phi = npi_params_find(&t.model.params, "phi.2.weight");
+    assert_int_equal(t.model.params.list[phi].count, 8);
+    weights[7] = NAN;
+    CHECK_OK(npi_param_set(&t.model.params, NPI_ARENA_VALUES, phi, weights));
+    CHECK_FAILS(npi_trainer_save(&t), NPOS_NOT_FINITE, "values/phi.2.weight became nan");
+    assert_non_null(strstr(npos_error_hint(), "keeps the state of epoch 1, step 0"));
+    assert_same_file(folder, "before", "run/checkpoint.safetensors");
+    npi_trainer_close(&t);
+    check_remove(folder);
+}
+
+/* Killed before the first epoch's end. */
+static void a_run_killed_in_its_first_epoch_resumes(void **state) {
+    (void)state;
+    char folder[512];
+    snprintf(folder, sizeof folder, "%s", prepare());
+    train_whole(folder, "whole");
+    job *j = make_job(folder, "killed");
+    assert_killed_at(j, 2);
+    j->options.resume = 1;
+    CHECK_OK(npos_train(&j->options));
+    assert_same_run(folder, "whole", "killed");
+    assert_same_log(folder, "whole", "killed");
+    check_remove(folder);
+}
+
 static void bad_data_and_settings_are_named(void **state) {
     (void)state;
     char folder[512];
@@ -306,16 +334,13 @@ static void bad_data_and_settings_are_named(void **state) {
     } cases[] = {
         {"batch=100", "fewer than a batch of 100", NPOS_INVALID_ARGUMENT},
         {"k=13", "ring of 12", NPOS_INVALID_ARGUMENT},
-        {"lr=1000", "became", NPOS_NOT_FINITE},
         {"ring=177", "never fill a ring of 177", NPOS_INVALID_ARGUMENT},
         {"momentun=0.5", "momentun", NPOS_INVALID_ARGUMENT},
     };
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
-        const char *settings[] = {cases[i].setting, "weight_decay=10", "warmup_epochs=0"};
-        j->options.set = settings;
-        j->options.set_count = cases[i].status == NPOS_NOT_FINITE ? 3 : 1;
+        j->options.set = &cases[i].setting;
+        j->options.set_count = 1;
         CHECK_FAILS(npos_train(&j->options), cases[i].status, cases[i].text);
-        assert_true(*npos_error_hint() || cases[i].status != NPOS_NOT_FINITE);
     }
     j->options.set_count = 0;
     write_images(folder, IMAGES, 1, 0);
@@ -337,8 +362,12 @@ int main(void) {
         cmocka_unit_test(any_number_of_threads_gives_the_same_weights),
         cmocka_unit_test(a_seed_changes_the_weights),
         cmocka_unit_test(a_started_run_reads_given_weights),
+        cmocka_unit_test(weights_of_another_network_are_named),
         cmocka_unit_test(wrong_resumes_are_refused),
         cmocka_unit_test(bad_data_and_settings_are_named),
+        cmocka_unit_test(values_that_are_not_finite_stop_and_leave_the_last_state),
+        cmocka_unit_test(a_checkpoint_takes_no_nan),
+        cmocka_unit_test(a_run_killed_in_its_first_epoch_resumes),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

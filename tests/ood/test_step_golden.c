@@ -1,6 +1,6 @@
 /* The training step against PyTorch in float64 (tests/golden/step.py): every loss, gradient, ring, prototype, outlier,
- * parameter and running statistic of one step, and the losses of ten; on each device and instruction set.  And: a
- * step allocates nothing. */
+ * parameter and running statistic of one step, and the losses of ten; of other methods, networks and settings the
+ * losses, outliers and gradients; on each device and instruction set.  And: a step allocates nothing. */
 #include "check.h"
 
 #include <math.h>
@@ -21,12 +21,21 @@ enum {
     KEEP = 3,
     STEPS = 10,
     OPEN_FROM = 2,
-    OUTLIERS = CLASSES * PICK * KEEP
+    ZERO_ROW = 11
 };
 
 static const int32_t labels[N] = {0, 1, 2, 0, 1, 2, 0, 0, 0, 1, 2, 0, 1, 2, 0, 0};
 
-static npi_safetensors *start, *npos, *kin; /* the golden files */
+static npi_safetensors *start, *npos, *kin, *variants; /* the golden files */
+
+/* What differs from the plain step; `name` is the prefix of its tensors in `variants`. */
+typedef struct variant {
+    const char *name;
+    npi_method method;
+    int feature;        /* feature_dim */
+    bool bare, authors; /* without projection head; compat: authors */
+    float clip;         /* clip_norm */
+} variant;
 
 /* step.py's hash32. */
 static void hash32(uint64_t stream, size_t count, float *out) {
@@ -40,6 +49,7 @@ static void hash32(uint64_t stream, size_t count, float *out) {
 }
 
 typedef struct setup {
+    const variant *variant;
     npi_device *dev;
     npi_model model;
     npi_plan *plan;
@@ -60,6 +70,14 @@ static const npi_named_tensor *tensor(const npi_safetensors *file, const char *n
     return t;
 }
 
+/* A variant's own starting value, or that of all. */
+static const npi_named_tensor *start_of(const setup *s, const char *name) {
+    char own[96];
+    snprintf(own, sizeof own, "%s.start.%s", s->variant->name ? s->variant->name : "", name);
+    const npi_named_tensor *t = npi_safetensors_find(variants, own);
+    return t ? t : tensor(start, name);
+}
+
 static size_t count_of(const npi_named_tensor *t) {
     size_t count = 1;
     for (int i = 0; i < t->ndim; i++)
@@ -70,36 +88,42 @@ static size_t count_of(const npi_named_tensor *t) {
 static void set_start(setup *s) {
     npi_params *params = &s->model.params;
     for (int i = 0; i < params->count; i++) {
-        const npi_named_tensor *t = tensor(start, params->list[i].name);
+        const npi_named_tensor *t = start_of(s, params->list[i].name);
         assert_int_equal(count_of(t), params->list[i].count);
         CHECK_OK(npi_param_set(params, NPI_ARENA_VALUES, i, t->data));
     }
     CHECK_OK(s->dev->memory->zero(s->dev, params->velocity,
                                   (params->body + params->head) * sizeof(float)));
     if (s->o.mu) {
-        const npi_named_tensor *mu = tensor(start, "mu");
+        const npi_named_tensor *mu = start_of(s, "mu");
         upload(s, s->o.mu, mu->data, count_of(mu) * sizeof(float));
     }
     if (s->o.ring.rows) {
         float rows[CLASSES * RING * DIM];
-        hash32(500, CLASSES * RING * DIM, rows);
-        for (int i = 0; i < CLASSES * RING * DIM; i++)
+        size_t dim = (size_t)s->model.dim, count = CLASSES * RING * dim;
+        hash32(500, count, rows);
+        for (size_t i = 0; i < count; i++)
             rows[i] = (float)(0.6 + 0.25 * (double)rows[i]);
-        upload(s, s->o.ring.rows, rows, sizeof rows);
+        for (size_t c = 0; s->variant->authors && c < CLASSES; c++)
+            memset(rows + (c * RING + ZERO_ROW) * dim, 0, dim * sizeof *rows);
+        upload(s, s->o.ring.rows, rows, count * sizeof *rows);
         upload(s, s->o.ring.count, (uint64_t[]){12, 17, 30}, CLASSES * sizeof(uint64_t));
     }
 }
 
-static void open_setup(setup *s, const char *device, npi_precision precision, npi_method method) {
-    *s = (setup){0};
+static void open_setup(setup *s, const char *device, npi_precision precision, const variant *v) {
+    npi_method method = v->method;
+    *s = (setup){.variant = v};
     CHECK_OK(npi_device_open(device, precision, 2, &s->dev));
     npi_model_desc model = {
         .arch = {.encoder = "resnet-small", .stem = "3x3", .width = 8, .channels = 3, .side = SIDE},
-        .projection_dim = method == NPI_METHOD_CE ? 0 : 16,
+        .feature_dim = v->feature,
+        .projection_dim = method == NPI_METHOD_CE || v->bare ? 0 : 16,
         .head_dim = method == NPI_METHOD_NPOS || method == NPI_METHOD_VOS ? 8 : 0,
         .classes = method == NPI_METHOD_CE ? CLASSES : 0};
     CHECK_OK(npi_model_create(s->dev, &model, true, &s->model));
     CHECK_OK(npi_plan_create(&s->model, N, true, &s->plan));
+    int dim = s->model.dim;
     npi_objective_desc desc = {
         .method = method,
         .samples = N,
@@ -109,9 +133,9 @@ static void open_setup(setup *s, const char *device, npi_precision precision, np
         .alpha = 0.1f,
         .tau = 0.1f,
         .proto_m = 0.95f,
-        .synth = {CLASSES, RING, DIM, 5, 6, PICK, NOISE, KEEP, 0.1f, false, 1},
-        .gauss = {CLASSES, RING, DIM, 50, 4, 1},
-        .sgd = {.momentum = 0.9f, .weight_decay = 5e-3f, .nesterov = true}};
+        .synth = {CLASSES, RING, dim, 5, 6, PICK, NOISE, KEEP, 0.1f, v->authors, 1},
+        .gauss = {CLASSES, RING, dim, 50, 4, 1},
+        .sgd = {.momentum = 0.9f, .weight_decay = 5e-3f, .nesterov = true, .clip_norm = v->clip}};
     CHECK_OK(npi_objective_create(npi_comm_self(), &s->model, s->plan, &desc, &s->o));
     const npi_memory_ops *memory = s->dev->memory;
     CHECK_OK(memory->alloc(s->dev, N * 3 * SIDE * SIDE * sizeof(float), "views", &s->images));
@@ -131,6 +155,8 @@ static void close_setup(setup *s) {
     npi_device_close(s->dev);
 }
 
+static const variant plain = {.method = NPI_METHOD_NPOS};
+
 /* All that step number `number` is given. */
 static void give(setup *s, int number, const int32_t *picks) {
     static float images[N * 3 * SIDE * SIDE], noise[NOISE * DIM];
@@ -139,10 +165,11 @@ static void give(setup *s, int number, const int32_t *picks) {
     for (int i = 0; i < N; i++)
         for (int p = 0; p < pixels; p++)
             images[(i * 3 + labels[i]) * pixels + p] += 1.0f;
-    hash32(200 + (uint64_t)number, NOISE * DIM, noise);
+    size_t noises = NOISE * (size_t)s->model.dim;
+    hash32(200 + (uint64_t)number, noises, noise);
     upload(s, s->images, images, sizeof images);
     CHECK_OK(s->dev->acts->import_nchw(s->dev, s->images, npi_plan_input(s->plan)));
-    upload(s, s->noise, noise, sizeof noise);
+    upload(s, s->noise, noise, noises * sizeof *noise);
     upload(s, s->picks, picks, CLASSES * PICK * sizeof *picks);
     upload(s, s->o.labels, labels, sizeof labels);
     npi_step step = {(uint64_t)number, 0.002f, 0.05f};
@@ -202,16 +229,21 @@ static int assert_params(setup *s, const char *where, const npi_safetensors *fil
     return compared;
 }
 
-/* What the step added to each parameter and running statistic, seen through float32's rounding of the values. */
-static int assert_updates(setup *s, const char *where, const npi_safetensors *file) {
+/* What the step added to each parameter and running statistic that the file has as "PREFIX.name", seen through float32's
+ * rounding of the values. */
+static int assert_updates(setup *s, const char *where, const npi_safetensors *file,
+                          const char *prefix) {
     const npi_params *params = &s->model.params;
+    int compared = 0;
     for (int i = 0; i < params->count; i++) {
         const npi_param *p = &params->list[i];
         char name[96];
         float *host, *expected;
-        snprintf(name, sizeof name, "after.%s", p->name);
-        const npi_named_tensor *after = tensor(file, name);
-        const float *before = tensor(start, p->name)->data;
+        snprintf(name, sizeof name, "%s.%s", prefix, p->name);
+        const npi_named_tensor *after = npi_safetensors_find(file, name);
+        if (!after)
+            continue;
+        const float *before = start_of(s, p->name)->data;
         assert_int_equal(count_of(after), p->count);
         CHECK_OK(npi_alloc(&host, p->count, sizeof *host, "parameter"));
         CHECK_OK(npi_alloc(&expected, p->count, sizeof *host, "update"));
@@ -225,8 +257,9 @@ static int assert_updates(setup *s, const char *where, const npi_safetensors *fi
         assert_close(where, name, host, expected, p->count, 1e-4, 1e-7 * sqrt(norm) + 1e-9);
         npi_free(host);
         npi_free(expected);
+        compared++;
     }
-    return params->count;
+    return compared;
 }
 
 static void assert_losses(setup *s, const char *where, const float *expected, double tolerance) {
@@ -245,7 +278,7 @@ static double gradient_tiny(const npi_safetensors *file, const char *losses, dou
 
 static void check_one_step(const char *where, const char *device) {
     setup s;
-    open_setup(&s, device, NPI_PRECISION_FP32, NPI_METHOD_NPOS);
+    open_setup(&s, device, NPI_PRECISION_FP32, &plain);
     give(&s, 0, tensor(npos, "picks")->data);
     CHECK_OK(npi_objective_step(&s.o, true, &s.given));
     assert_losses(&s, where, tensor(npos, "losses")->data, 1e-4);
@@ -263,14 +296,14 @@ static void check_one_step(const char *where, const char *device) {
         assert_int_equal(count[c], ((const int32_t *)tensor(npos, "count")->data)[c]);
     double tiny = gradient_tiny(npos, "losses", 1e-4);
     assert_int_equal(assert_params(&s, where, npos, "grad", NPI_ARENA_GRADS, true, 1e-4, tiny), 35);
-    assert_int_equal(assert_updates(&s, where, npos), 53);
+    assert_int_equal(assert_updates(&s, where, npos, "after"), 53);
     close_setup(&s);
 }
 
 static void check_ten_steps(const char *where, const char *device, npi_precision precision,
                             double tolerance) {
     setup s;
-    open_setup(&s, device, precision, NPI_METHOD_NPOS);
+    open_setup(&s, device, precision, &plain);
     const float *losses = tensor(npos, "ten.losses")->data;
     const int32_t *picks = tensor(npos, "ten.picks")->data;
     for (int i = 0; i < STEPS; i++) {
@@ -314,7 +347,7 @@ static void check_half(const char *where, const char *device) {
     if (npi_device_open(device, NPI_PRECISION_BF16, 1, &dev) != NPOS_OK)
         return; /* the set computes in fp32 only */
     npi_device_close(dev);
-    open_setup(&s, device, NPI_PRECISION_BF16, NPI_METHOD_NPOS);
+    open_setup(&s, device, NPI_PRECISION_BF16, &plain);
     assert_int_equal(s.dev->compute, NPI_BF16);
     give(&s, 0, tensor(npos, "picks")->data);
     CHECK_OK(npi_objective_step(&s.o, true, &s.given));
@@ -331,7 +364,7 @@ static void check_kin(const char *where, const char *device, npi_method method, 
     char losses[32], prefix[32];
     snprintf(losses, sizeof losses, "%s.losses", name);
     snprintf(prefix, sizeof prefix, "%s.grad", name);
-    open_setup(&s, device, NPI_PRECISION_FP32, method);
+    open_setup(&s, device, NPI_PRECISION_FP32, &(variant){.method = method});
     give(&s, 0, (int32_t[CLASSES * PICK]){0});
     CHECK_OK(npi_objective_step(&s.o, method == NPI_METHOD_VOS, NULL));
     if (method == NPI_METHOD_VOS)
@@ -340,6 +373,52 @@ static void check_kin(const char *where, const char *device, npi_method method, 
     assert_true(assert_params(&s, where, kin, prefix, NPI_ARENA_GRADS, false, 1e-4,
                               gradient_tiny(kin, losses, 1e-4)) >= 20);
     close_setup(&s);
+}
+
+/* "NAME.what" of the variant. */
+static const char *own(const variant *v, const char *what) {
+    static char name[64];
+    snprintf(name, sizeof name, "%s.%s", v->name, what);
+    return name;
+}
+
+static void check_variant(const char *device_name, const char *device, const variant *v,
+                          int gradients, int updates) {
+    setup s;
+    char where[64];
+    int32_t boundary[CLASSES * PICK];
+    snprintf(where, sizeof where, "%s, %s", v->name, device_name);
+    open_setup(&s, device, NPI_PRECISION_FP32, v);
+    give(&s, 0, tensor(variants, own(v, "picks"))->data);
+    CHECK_OK(npi_objective_step(&s.o, true, &s.given));
+    assert_losses(&s, where, tensor(variants, own(v, "losses"))->data, 1e-4);
+    CHECK_OK(s.dev->memory->download(s.dev, boundary, s.o.picked, sizeof boundary));
+    assert_memory_equal(boundary, tensor(variants, own(v, "boundary"))->data, sizeof boundary);
+    assert_device(&s, where, variants, own(v, "z"), s.o.z, 1e-4);
+    assert_device(&s, where, variants, own(v, "mu"), s.o.mu, 1e-4);
+    assert_device(&s, where, variants, own(v, "outliers"), s.o.rows + N * s.model.dim, 1e-4);
+    double tiny = gradient_tiny(variants, own(v, "losses"), 1e-4);
+    assert_int_equal(
+        assert_params(&s, where, variants, own(v, "grad"), NPI_ARENA_GRADS, false, 1e-4, tiny),
+        gradients);
+    assert_int_equal(assert_updates(&s, where, variants, own(v, "after")), updates);
+    close_setup(&s);
+}
+
+/* The authors' mistakes; a clipped gradient; a feature layer; no projection head; both, as on ImageNet. */
+static void check_variants(const char *where, const char *device) {
+    static const struct {
+        variant v;
+        int gradients, updates;
+    } cases[] = {
+        {{.name = "authors", .authors = true}, 26, 0},
+        {{.name = "clip", .clip = 2.0f}, 26, 26},
+        {{.name = "feature", .feature = 24}, 28, 0},
+        {{.name = "bare", .bare = true}, 24, 0},
+        {{.name = "imagenet", .feature = 24, .bare = true}, 26, 0},
+    };
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++)
+        check_variant(where, device, &cases[i].v, cases[i].gradients, cases[i].updates);
 }
 
 static const char *const sets[] = {"generic", "avx2", "avx512", "avx512bf16", "amx"};
@@ -381,6 +460,11 @@ static void cider_vos_and_ce_equal_pytorch(void **state) {
     everywhere(cider_vos_and_ce);
 }
 
+static void other_networks_and_settings_equal_pytorch(void **state) {
+    (void)state;
+    everywhere(check_variants);
+}
+
 static void one_step_in_bf16_is_near(void **state) {
     (void)state;
     everywhere(check_half);
@@ -388,7 +472,7 @@ static void one_step_in_bf16_is_near(void **state) {
 
 static void check_allocations(const char *where, const char *device) {
     setup s;
-    open_setup(&s, device, NPI_PRECISION_FP32, NPI_METHOD_NPOS);
+    open_setup(&s, device, NPI_PRECISION_FP32, &plain);
     uint64_t calls = 0;
     size_t now = 0, seen, peak;
     for (int i = 0; i < 4; i++) {
@@ -415,7 +499,8 @@ static int open_files(void **state) {
     const char *folder = NPOS_SOURCE_DIR "/tests/golden/step";
     return npi_safetensors_open(check_path(folder, "start.safetensors"), &start) != NPOS_OK ||
            npi_safetensors_open(check_path(folder, "npos.safetensors"), &npos) != NPOS_OK ||
-           npi_safetensors_open(check_path(folder, "kin.safetensors"), &kin) != NPOS_OK;
+           npi_safetensors_open(check_path(folder, "kin.safetensors"), &kin) != NPOS_OK ||
+           npi_safetensors_open(check_path(folder, "variants.safetensors"), &variants) != NPOS_OK;
 }
 
 static int close_files(void **state) {
@@ -423,6 +508,7 @@ static int close_files(void **state) {
     npi_safetensors_close(start);
     npi_safetensors_close(npos);
     npi_safetensors_close(kin);
+    npi_safetensors_close(variants);
     return 0;
 }
 
@@ -431,6 +517,7 @@ int main(void) {
         cmocka_unit_test(one_step_equals_pytorch),
         cmocka_unit_test(ten_steps_equal_pytorch),
         cmocka_unit_test(cider_vos_and_ce_equal_pytorch),
+        cmocka_unit_test(other_networks_and_settings_equal_pytorch),
         cmocka_unit_test(one_step_in_bf16_is_near),
         cmocka_unit_test(a_later_step_allocates_nothing),
     };
