@@ -39,6 +39,8 @@ struct npi_data_format {
     /* Name and pixels of image i; from several threads at once. */
     npos_status (*name_of)(const npi_source *source, int64_t i, char **out);
     npos_status (*decode)(const npi_source *source, int64_t i, npi_image *out);
+    /* npi_dataset_stamp of image i.  NULL: decoding is cheap, its pixels are hashed. */
+    npos_status (*stamp)(const npi_source *source, int64_t i, uint64_t *out);
     bool (*has_split)(const char *path, npi_split split);
     /* Frees state; may be NULL. */
     void (*close)(npi_source *source);
@@ -52,6 +54,9 @@ extern const int npi_format_count;
 /* The first `size` bytes of a file into `bytes`; how many there were (0 for what is no readable
  * file). */
 size_t npi_file_start(const char *path, void *bytes, size_t size);
+
+/* *out = the size of a file: the stamp of an image that is a file of its own. */
+NPOS_MUST_CHECK npos_status npi_file_stamp(const char *path, uint64_t *out);
 
 /* Error of a set that was asked for a split that it has not. */
 NPOS_MUST_CHECK npos_status npi_no_split(const npi_source *source, npi_split split,
