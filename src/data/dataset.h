@@ -97,6 +97,10 @@ void npi_images_clear(npi_images *images);
 NPOS_MUST_CHECK npos_status npi_images_open(const char *spec, const npi_transform *transform,
                                             int64_t limit, uint64_t seed, npi_images *out);
 
+/* Makes an opened set a loaded one: decodes all of it into memory. */
+NPOS_MUST_CHECK npos_status npi_images_fill(npi_images *images, const npi_transform *transform,
+                                            int threads, npi_progress_fn *progress, void *context);
+
 /* Decodes image i of an opened set as it is stored. */
 NPOS_MUST_CHECK npos_status npi_images_decode(const npi_images *images, int64_t i, npi_image *out);
 

@@ -142,15 +142,21 @@ static npos_status load_pixels(npi_images *images, const npi_transform *transfor
     return NPOS_OK;
 }
 
+npos_status npi_images_fill(npi_images *images, const npi_transform *transform, int threads,
+                            npi_progress_fn *progress, void *context) {
+    NPI_TRY(load_pixels(images, transform, threads, progress, context));
+    npi_dataset_close(images->set);
+    npi_free(images->chosen);
+    images->set = NULL;
+    images->chosen = NULL;
+    return NPOS_OK;
+}
+
 npos_status npi_images_load(const char *spec, const npi_transform *transform, int64_t limit,
                             uint64_t seed, int threads, npi_progress_fn *progress, void *context,
                             npi_images *out) {
     NPI_TRY(npi_images_open(spec, transform, limit, seed, out));
-    npos_status status = load_pixels(out, transform, threads, progress, context);
-    npi_dataset_close(out->set);
-    npi_free(out->chosen);
-    out->set = NULL;
-    out->chosen = NULL;
+    npos_status status = npi_images_fill(out, transform, threads, progress, context);
     if (status != NPOS_OK)
         npi_images_clear(out);
     return status;
