@@ -3,7 +3,10 @@
 #include <string.h>
 
 #include "base/memory.h"
+#include "data/stream.h"
 #include "jobs/compute.h"
+
+enum { BLOCK = 256, SLOTS = 3 }; /* images that go through the network together */
 
 void npi_fitted_close(npi_fitted *fitted) {
     npi_detectors_free(fitted->detectors, fitted->count);
@@ -63,27 +66,74 @@ npi_outputs npi_outputs_of(const npi_features *features) {
                          .logits = features->logits};
 }
 
-typedef struct told {
-    const npos_compute *compute;
-    const char *phase;
-} told;
-
-static npos_status tell(void *context, int64_t done, int64_t total) {
-    const told *to = context;
-    return npi_compute_progress(to->compute, to->phase, done, total, NULL);
+/* Makes room for n images where the first block's features say which members there are. */
+static npos_status make_room(const npi_features *block, int64_t n, npi_features *out) {
+    size_t rows = (size_t)n;
+    *out =
+        (npi_features){.n = n, .dim = block->dim, .proj = block->proj, .classes = block->classes};
+    NPI_TRY(npi_alloc(&out->h, rows * (size_t)out->dim, sizeof *out->h, "embeddings"));
+    if (block->z)
+        NPI_TRY(npi_alloc(&out->z, rows * (size_t)out->proj, sizeof *out->z, "projections"));
+    if (block->phi)
+        NPI_TRY(npi_alloc(&out->phi, rows, sizeof *out->phi, "head's logits"));
+    if (block->logits)
+        NPI_TRY(
+            npi_alloc(&out->logits, rows * (size_t)out->classes, sizeof *out->logits, "logits"));
+    return NPOS_OK;
 }
 
-npos_status npi_fitted_load(const npi_fitted *fitted, const npos_compute *compute,
-                            const char *phase, const char *spec, int64_t limit, uint64_t seed,
-                            npi_images *out, int64_t *available) {
-    told to = {compute, phase};
-    NPI_TRY(npi_images_load(spec, &fitted->run->transform, limit, seed, compute->threads, tell, &to,
-                            out));
-    if (out->count < 1) {
-        npi_images_clear(out);
-        return npi_fail(NPOS_BAD_DATA, "%s: there are no images", spec);
+static void put_rows(float *to, const float *from, int64_t first, int64_t rows, int width) {
+    if (to)
+        memcpy(to + first * width, from, (size_t)(rows * width) * sizeof *to);
+}
+
+static npos_status embed_block(const npi_fitted *fitted, const npos_compute *compute,
+                               const char *phase, const npi_stream_batch *batch, int64_t n,
+                               npi_features *out) {
+    npi_features block = {0};
+    int64_t first = batch->number * BLOCK, rows = batch->count;
+    npos_compute quiet = *compute; /* progress is told in images of the whole set */
+    quiet.progress = NULL;
+    npos_status status = npi_run_features(fitted->run, batch->pixels, rows, &quiet, phase, &block);
+    if (status == NPOS_OK && !out->h)
+        status = make_room(&block, n, out);
+    if (status == NPOS_OK) {
+        put_rows(out->h, block.h, first, rows, out->dim);
+        put_rows(out->z, block.z, first, rows, out->proj);
+        put_rows(out->phi, block.phi, first, rows, 1);
+        put_rows(out->logits, block.logits, first, rows, out->classes);
     }
-    if (available)
-        *available = out->available;
-    return NPOS_OK;
+    npi_features_clear(&block);
+    return status;
+}
+
+npos_status npi_fitted_features(const npi_fitted *fitted, const npos_compute *compute,
+                                const char *phase, const char *spec, int64_t limit, uint64_t seed,
+                                npi_images *images, npi_features *out) {
+    npi_stream *stream = NULL;
+    npi_stream_batch batch;
+    npos_status status;
+    *out = (npi_features){0};
+    NPI_TRY(npi_images_open(spec, &fitted->run->transform, limit, seed, images));
+    int64_t n = images->count;
+    if (n < 1)
+        return npi_fail(NPOS_BAD_DATA, "%s: there are no images", spec);
+    npi_stream_desc desc = {.images = images,
+                            .transform = fitted->run->transform,
+                            .batch = BLOCK,
+                            .views = 1,
+                            .end = (n + BLOCK - 1) / BLOCK,
+                            .threads = compute->threads,
+                            .slots = SLOTS};
+    NPI_TRY_GOTO(npi_stream_open(&desc, &stream), done);
+    for (int64_t b = 0; b < desc.end; b++) {
+        NPI_TRY_GOTO(npi_compute_progress(compute, phase, b * BLOCK, n, NULL), done);
+        NPI_TRY_GOTO(npi_stream_next(stream, &batch), done);
+        NPI_TRY_GOTO(embed_block(fitted, compute, phase, &batch, n, out), done);
+        npi_stream_release(stream);
+    }
+    status = npi_compute_progress(compute, phase, n, n, NULL);
+done:
+    npi_stream_close(stream);
+    return status;
 }
