@@ -92,7 +92,8 @@ static npos_status begin_stream(npi_trainer *t) {
     return npi_stream_open(&desc, &t->stream);
 }
 
-/* The next batch in device memory; a host device reads it where it lies until the release. */
+/* The next batch in device memory; a host device reads it where it lies until the release.  The ring is ordinary
+ * (pageable) memory, which an upload has read when it returns, also where the copy goes on on the device. */
 static npos_status take_batch(npi_trainer *t) {
     npi_stream_batch batch;
     if (!t->stream)
