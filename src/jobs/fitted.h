@@ -27,7 +27,8 @@ void npi_fitted_close(npi_fitted *fitted);
 npi_outputs npi_outputs_of(const npi_features *features);
 
 /* What the run's network says of a SPEC's images at the run's size.  They are decoded block by block
- * while the blocks before go through the network, so that memory holds a few blocks, not the set.
+ * (while the blocks before go through the network, where that is not the processor's work too), so
+ * that memory holds a few blocks, not the set.
  * limit > 0 draws that many with `seed`.  *images lists them (npi_images_open: labels, names, no
  * pixels); a set without images is an error.  `phase` is told to the progress function.  Both outputs
  * are to be released, also after a failure. */

@@ -28,7 +28,7 @@ static npos_status open_source(const npi_trainer *t, const npi_images *images, s
                             .views = 1,
                             .end = (images->count + PASS - 1) / PASS,
                             .threads = t->options->compute.threads,
-                            .slots = SLOTS};
+                            .slots = t->dev->host ? 1 : SLOTS};
     return npi_stream_open(&desc, &out->stream);
 }
 

@@ -2,7 +2,13 @@
 #include "base/memory.h"
 #include "jobs/trainer.h"
 
-enum { SLOTS = 4 }; /* batches that are decoded ahead, the one in use included */
+/* Batches that are decoded ahead beside a device, the one in use included.  A host device needs the processor's cores
+ * itself: there decoding and the step take turns. */
+enum { SLOTS = 4 };
+
+static int slots(const npi_trainer *t) {
+    return t->dev->host ? 1 : SLOTS;
+}
 
 static bool streams(const npi_trainer *t) {
     return t->images.set != NULL;
@@ -15,7 +21,7 @@ static size_t batch_bytes(const npi_trainer *t) {
 
 size_t npi_trainer_input_bytes(const npi_trainer *t) {
     size_t image = (size_t)t->images.size * (size_t)t->images.size * (size_t)t->images.channels;
-    return streams(t) ? SLOTS * batch_bytes(t) : (size_t)t->images.count * image;
+    return streams(t) ? (size_t)slots(t) * batch_bytes(t) : (size_t)t->images.count * image;
 }
 
 /* The loader has cropped (but for padded crops, which it leaves to the device): view v of image i is image v * batch + i
@@ -88,16 +94,17 @@ static npos_status begin_stream(npi_trainer *t) {
                             .order = order_of,
                             .context = t,
                             .threads = t->options->compute.threads,
-                            .slots = SLOTS};
+                            .slots = slots(t)};
     return npi_stream_open(&desc, &t->stream);
 }
 
-/* The next batch in device memory; a host device reads it where it lies until the release.  The ring is ordinary
- * (pageable) memory, which an upload has read when it returns, also where the copy goes on on the device. */
+/* The next batch in device memory; a host device reads it where it lies.  The batch is held through the step and given
+ * back when the next one is asked for. */
 static npos_status take_batch(npi_trainer *t) {
     npi_stream_batch batch;
     if (!t->stream)
         NPI_TRY(begin_stream(t));
+    npi_stream_release(t->stream);
     NPI_TRY(npi_stream_next(t->stream, &batch));
     if (!t->dev->host)
         return t->dev->memory->upload(t->dev, t->pixels_owned, batch.pixels, batch_bytes(t));
@@ -112,11 +119,8 @@ npos_status npi_trainer_input(npi_trainer *t) {
     else
         NPI_TRY(dev->memory->upload(dev, t->index, t->batch_index,
                                     (size_t)t->recipe.batch * sizeof *t->batch_index));
-    npos_status status = dev->augment->augment(dev, &t->augment, t->pixels, t->index,
-                                               t->objective.step, NULL, npi_plan_input(t->plan));
-    if (streams(t))
-        npi_stream_release(t->stream);
-    return status;
+    return dev->augment->augment(dev, &t->augment, t->pixels, t->index, t->objective.step, NULL,
+                                 npi_plan_input(t->plan));
 }
 
 void npi_trainer_input_close(npi_trainer *t) {
