@@ -37,6 +37,7 @@ static npos_status prepare(npi_trainer *t) {
     }
     for (int i = 0; t->objective.synth && i < t->objective.desc.samples; i++)
         t->pushed[t->batch_labels[i]]++;
+    NPI_TRY(npi_trainer_feed(t));
     NPI_TRY(dev->memory->upload(dev, t->objective.labels, t->batch_labels,
                                 (size_t)t->objective.desc.samples * sizeof(int32_t)));
     return dev->memory->upload(dev, t->objective.step, &step, sizeof step);
@@ -68,7 +69,8 @@ static npos_status run_step(npi_trainer *t) {
     double began = npi_seconds();
     NPI_TRY(prepare(t));
     bool open = is_open(t);
-    NPI_TRY(npi_trainer_input(t));
+    NPI_TRY(dev->augment->augment(dev, &t->augment, t->pixels, t->index, t->objective.step, NULL,
+                                  npi_plan_input(t->plan)));
     NPI_TRY(npi_objective_step(&t->objective, open, NULL));
     NPI_TRY(dev->memory->download(dev, losses, t->objective.losses, sizeof losses));
     NPI_TRY(check_losses(t, losses, open));

@@ -98,29 +98,22 @@ static npos_status begin_stream(npi_trainer *t) {
     return npi_stream_open(&desc, &t->stream);
 }
 
-/* The next batch in device memory; a host device reads it where it lies.  The batch is held through the step and given
- * back when the next one is asked for. */
-static npos_status take_batch(npi_trainer *t) {
+/* A host device reads the batch where it lies.  It is held through the step and given back when the next one is asked
+ * for. */
+npos_status npi_trainer_feed(npi_trainer *t) {
+    const npi_memory_ops *memory = t->dev->memory;
     npi_stream_batch batch;
+    if (!streams(t))
+        return memory->upload(t->dev, t->index, t->batch_index,
+                              (size_t)t->recipe.batch * sizeof *t->batch_index);
     if (!t->stream)
         NPI_TRY(begin_stream(t));
     npi_stream_release(t->stream);
     NPI_TRY(npi_stream_next(t->stream, &batch));
     if (!t->dev->host)
-        return t->dev->memory->upload(t->dev, t->pixels_owned, batch.pixels, batch_bytes(t));
+        return memory->upload(t->dev, t->pixels_owned, batch.pixels, batch_bytes(t));
     t->pixels = batch.pixels;
     return NPOS_OK;
-}
-
-npos_status npi_trainer_input(npi_trainer *t) {
-    npi_device *dev = t->dev;
-    if (streams(t))
-        NPI_TRY(take_batch(t));
-    else
-        NPI_TRY(dev->memory->upload(dev, t->index, t->batch_index,
-                                    (size_t)t->recipe.batch * sizeof *t->batch_index));
-    return dev->augment->augment(dev, &t->augment, t->pixels, t->index, t->objective.step, NULL,
-                                 npi_plan_input(t->plan));
 }
 
 void npi_trainer_input_close(npi_trainer *t) {

@@ -46,10 +46,11 @@ typedef struct npi_trainer {
 NPOS_MUST_CHECK npos_status npi_trainer_open(const npos_train_options *options, npi_trainer *out);
 void npi_trainer_close(npi_trainer *trainer);
 
-/* train_input.c: prepares for images in memory or streamed (after the plan); fills the plan's input with the augmented
- * views of this step, waiting for the loader where images are streamed; ends the loader. */
+/* train_input.c: prepares for images in memory or streamed (after the plan); before each step, puts what it sees where
+ * augment finds it: the indices of batch_index, or the next streamed batch, which it waits for (pixels, and on other than
+ * host devices also index, stay where they are from step to step); ends the loader. */
 NPOS_MUST_CHECK npos_status npi_trainer_input_plan(npi_trainer *trainer);
-NPOS_MUST_CHECK npos_status npi_trainer_input(npi_trainer *trainer);
+NPOS_MUST_CHECK npos_status npi_trainer_feed(npi_trainer *trainer);
 void npi_trainer_input_close(npi_trainer *trainer);
 /* Host memory that the images take: all of them, or the loader's ring. */
 size_t npi_trainer_input_bytes(const npi_trainer *trainer);
