@@ -11,7 +11,8 @@ static int run(int argc, char **argv);
 #define AT(member) offsetof(npos_bench_options, member)
 
 static const cli_option rows[] = {
-    {"only", 0, CLI_TEXT, AT(only), CLI_NOWHERE, "LIST", "encoder knn synthesis augment inference",
+    {"only", 0, CLI_TEXT, AT(only), CLI_NOWHERE, "LIST",
+     "encoder knn synthesis augment inference decode",
      "which benchmarks, parted by commas; default: all"},
     {"json", 0, CLI_JSON, AT(json), CLI_NOWHERE, "FILE", "@file",
      "write the results as JSON; without FILE to standard output instead of the table"},
@@ -27,7 +28,8 @@ const cli_command cli_bench = {
              "encoder: ResNet-18, 64 images of 32x32, forward and backward. "
              "knn: the 300th neighbour of 1,000 among 50,000 embeddings of 512 numbers. "
              "synthesis: the outliers of one step, 10 classes with rings of 1,000. "
-             "augment: augmented views a second. inference: images a second.",
+             "augment: augmented views a second. inference: images a second. "
+             "decode: photographs a second that one thread decodes and crops to 224x224.",
     CLI_ROWS(rows),
     .max_args = 0,
     .arg_name = "no argument",

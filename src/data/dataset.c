@@ -3,6 +3,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include <xxhash.h>
+
 #include "base/file.h"
 #include "base/memory.h"
 #include "data/spec.h"
@@ -210,6 +212,17 @@ npos_status npi_dataset_name(const npi_dataset *set, int64_t i, char **out) {
 npos_status npi_dataset_decode(const npi_dataset *set, int64_t i, npi_image *out) {
     *out = (npi_image){0};
     return set->source.format->decode(&set->source, source_index(set, i), out);
+}
+
+npos_status npi_dataset_stamp(const npi_dataset *set, int64_t i, uint64_t *out) {
+    npi_image image;
+    if (set->source.format->stamp)
+        return set->source.format->stamp(&set->source, source_index(set, i), out);
+    NPI_TRY(npi_dataset_decode(set, i, &image));
+    *out = XXH3_64bits(image.pixels,
+                       (size_t)image.height * (size_t)image.width * (size_t)image.channels);
+    npi_image_clear(&image);
+    return NPOS_OK;
 }
 
 const char *npi_dataset_format(const npi_dataset *set) {

@@ -39,6 +39,9 @@ int npi_dataset_label(const npi_dataset *set, int64_t i); /* -1: without label *
 NPOS_MUST_CHECK npos_status npi_dataset_name(const npi_dataset *set, int64_t i, char **out);
 /* Decodes image i as it is stored.  The error names the file. */
 NPOS_MUST_CHECK npos_status npi_dataset_decode(const npi_dataset *set, int64_t i, npi_image *out);
+/* *out = a number that changes with what is stored of image i, without decoding it: of files in a
+ * folder their size, of all else xxh3 of the stored bytes or pixels. */
+NPOS_MUST_CHECK npos_status npi_dataset_stamp(const npi_dataset *set, int64_t i, uint64_t *out);
 const char *
 npi_dataset_format(const npi_dataset *set); /* "folder", "archive", "cifar", "idx", "npy" */
 const char *npi_dataset_spec(const npi_dataset *set);
@@ -62,16 +65,20 @@ NPOS_MUST_CHECK npos_status npi_resize(const npi_image *in, int height, int widt
                                        npi_interpolation interpolation, const float box[4],
                                        npi_image *out);
 
-/* A whole set in memory at the model's size. */
+/* A set that a job works on: whole in memory at the model's size (npi_images_load), or open, its
+ * images to be decoded one by one when they are needed (npi_images_open, data/stream.h). */
 typedef struct npi_images {
-    int64_t count, available; /* loaded, and in the set: they differ where a subset was drawn */
+    int64_t count, available; /* chosen, and in the set: they differ where a subset was drawn */
     int size, channels, classes;
-    uint8_t *pixels;    /* [count][size][size][channels] */
+    uint8_t *pixels;    /* [count][size][size][channels]; NULL where the set is open */
     int32_t *labels;    /* [count], -1 without */
     char **names;       /* [count] */
     char **class_names; /* [classes] */
-    uint64_t hash;      /* xxh3 over the transformed pixels and the labels, in order */
+    uint64_t hash;      /* loaded: xxh3 over the transformed pixels and the labels, in order; open:
+                           0 until npi_images_stamp */
     char *spec;
+    npi_dataset *set; /* the open set, else NULL */
+    int64_t *chosen;  /* [count] numbers in the set; NULL: all of it */
 } npi_images;
 
 /* Called now and then with what is done of `total`; returning a status other than NPOS_OK stops the
@@ -85,5 +92,20 @@ NPOS_MUST_CHECK npos_status npi_images_load(const char *spec, const npi_transfor
                                             npi_progress_fn *progress, void *context,
                                             npi_images *out);
 void npi_images_clear(npi_images *images);
+
+/* All of *out but the pixels and the hash; nothing is decoded.  limit and seed as npi_images_load. */
+NPOS_MUST_CHECK npos_status npi_images_open(const char *spec, const npi_transform *transform,
+                                            int64_t limit, uint64_t seed, npi_images *out);
+
+/* Makes an opened set a loaded one: decodes all of it into memory. */
+NPOS_MUST_CHECK npos_status npi_images_fill(npi_images *images, const npi_transform *transform,
+                                            int threads, npi_progress_fn *progress, void *context);
+
+/* Decodes image i of an opened set as it is stored. */
+NPOS_MUST_CHECK npos_status npi_images_decode(const npi_images *images, int64_t i, npi_image *out);
+
+/* Sets an opened set's hash without decoding compressed images: xxh3 over each image's name, label
+ * and stored content (npi_dataset_stamp), in order. */
+NPOS_MUST_CHECK npos_status npi_images_stamp(npi_images *images);
 
 #endif

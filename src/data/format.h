@@ -39,6 +39,8 @@ struct npi_data_format {
     /* Name and pixels of image i; from several threads at once. */
     npos_status (*name_of)(const npi_source *source, int64_t i, char **out);
     npos_status (*decode)(const npi_source *source, int64_t i, npi_image *out);
+    /* npi_dataset_stamp of image i.  NULL: decoding is cheap, its pixels are hashed. */
+    npos_status (*stamp)(const npi_source *source, int64_t i, uint64_t *out);
     bool (*has_split)(const char *path, npi_split split);
     /* Frees state; may be NULL. */
     void (*close)(npi_source *source);
@@ -58,6 +60,8 @@ size_t npi_file_start(const char *path, void *bytes, size_t size);
 NPOS_MUST_CHECK npos_status npi_class_names_read(npi_source *source, const char *path);
 /* The same from classes.txt in the set's folder, where there is one. */
 NPOS_MUST_CHECK npos_status npi_class_names_beside(npi_source *source);
+/* *out = the size of a file: the stamp of an image that is a file of its own. */
+NPOS_MUST_CHECK npos_status npi_file_stamp(const char *path, uint64_t *out);
 
 /* Error of a set that was asked for a split that it has not. */
 NPOS_MUST_CHECK npos_status npi_no_split(const npi_source *source, npi_split split,

@@ -9,6 +9,7 @@
 
 #include <archive.h>
 #include <archive_entry.h>
+#include <xxhash.h>
 
 #include "base/file.h"
 #include "base/memory.h"
@@ -308,6 +309,13 @@ static npos_status decode(const npi_source *source, int64_t i, npi_image *out) {
     return status == NPOS_OK ? status : npi_fail_in(status, "%s", source->path);
 }
 
+static npos_status stamp(const npi_source *source, int64_t i, uint64_t *out) {
+    const packed *p = source->state;
+    const member *m = &p->members[p->order[i]];
+    *out = XXH3_64bits(m->bytes, m->size);
+    return NPOS_OK;
+}
+
 static bool has_split(const char *path, npi_split split) {
     packed p = {.path = path, .names_only = true};
     bool found = read_all(&p) == NPOS_OK && npi_tree_has_split(p.paths, p.count, split);
@@ -321,5 +329,6 @@ const npi_data_format npi_format_archive = {.name = "archive",
                                             .open = open_archive,
                                             .name_of = name_of,
                                             .decode = decode,
+                                            .stamp = stamp,
                                             .has_split = has_split,
                                             .close = close_archive};

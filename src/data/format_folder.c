@@ -125,6 +125,15 @@ static npos_status decode(const npi_source *source, int64_t i, npi_image *out) {
     return status;
 }
 
+static npos_status stamp(const npi_source *source, int64_t i, uint64_t *out) {
+    const folder *f = source->state;
+    char *path;
+    NPI_TRY(npi_path_join(&path, source->path, f->paths[f->order[i]]));
+    npos_status status = npi_file_stamp(path, out);
+    npi_free(path);
+    return status;
+}
+
 static bool has_split(const char *path, npi_split split) {
     folder f = {0};
     bool found = scan(path, "", 0, &f) == NPOS_OK && npi_tree_has_split(f.paths, f.count, split);
@@ -138,5 +147,6 @@ const npi_data_format npi_format_folder = {.name = "folder",
                                            .open = open_folder,
                                            .name_of = name_of,
                                            .decode = decode,
+                                           .stamp = stamp,
                                            .has_split = has_split,
                                            .close = close_folder};

@@ -25,6 +25,11 @@ static npos_status decode(const npi_source *source, int64_t i, npi_image *out) {
     return npi_image_read(source->path, out);
 }
 
+static npos_status stamp(const npi_source *source, int64_t i, uint64_t *out) {
+    (void)i;
+    return npi_file_stamp(source->path, out);
+}
+
 static bool has_split(const char *path, npi_split split) {
     (void)path;
     (void)split;
@@ -37,4 +42,5 @@ const npi_data_format npi_format_image = {.name = "image",
                                           .open = open_image,
                                           .name_of = name_of,
                                           .decode = decode,
+                                          .stamp = stamp,
                                           .has_split = has_split};

@@ -2,6 +2,7 @@
 #include "data/format.h"
 
 #include <stdio.h>
+#include <sys/stat.h>
 
 extern const npi_data_format npi_format_npy, npi_format_idx, npi_format_cifar, npi_format_image,
     npi_format_archive, npi_format_folder;
@@ -23,6 +24,14 @@ size_t npi_file_start(const char *path, void *bytes, size_t size) {
     size_t got = fread(bytes, 1, size, file);
     fclose(file);
     return got;
+}
+
+npos_status npi_file_stamp(const char *path, uint64_t *out) {
+    struct stat info;
+    if (stat(path, &info) != 0)
+        return npi_fail_errno("%s", path);
+    *out = (uint64_t)info.st_size;
+    return NPOS_OK;
 }
 
 npos_status npi_no_split(const npi_source *source, npi_split split, const char *expected) {

@@ -1,10 +1,8 @@
 /* A whole set into memory: threads take images in turn, each writes to its own place, so that the
  * result does not depend on how many there are. */
 #include <pthread.h>
-#include <sched.h>
 #include <stdatomic.h>
 #include <stdio.h>
-#include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
 
@@ -12,16 +10,13 @@
 
 #include "base/clock.h"
 #include "base/memory.h"
-#include "base/philox.h"
-#include "data/dataset.h"
+#include "data/images_open.h"
 
-enum { MAX_THREADS = 256, CHUNK = 16 };
+enum { CHUNK = 16 };
 static const double progress_seconds = 0.2;
 
 typedef struct loader {
-    const npi_dataset *set;
     const npi_transform *transform;
-    const int64_t *chosen; /* [images->count], NULL: all */
     npi_images *images;
     size_t image_bytes;
     _Atomic int64_t next, done;
@@ -44,11 +39,8 @@ static void record_failure(loader *l, int64_t i, npos_status status) {
 }
 
 static npos_status load_one(loader *l, int64_t i) {
-    int64_t number = l->chosen ? l->chosen[i] : i;
     npi_image decoded, sized;
-    l->images->labels[i] = npi_dataset_label(l->set, number);
-    NPI_TRY(npi_dataset_name(l->set, number, &l->images->names[i]));
-    NPI_TRY(npi_dataset_decode(l->set, number, &decoded));
+    NPI_TRY(npi_images_decode(l->images, i, &decoded));
     npos_status status = npi_transform_apply(l->transform, &decoded, &sized);
     if (status == NPOS_OK)
         memcpy(l->images->pixels + (size_t)i * l->image_bytes, sized.pixels, l->image_bytes);
@@ -97,18 +89,10 @@ static void work_and_tell(loader *l, npi_progress_fn *progress, void *context) {
     }
 }
 
-static int processor_count(void) {
-    cpu_set_t allowed;
-    return sched_getaffinity(0, sizeof allowed, &allowed) == 0 ? CPU_COUNT(&allowed) : 1;
-}
-
 static npos_status run(loader *l, int threads, npi_progress_fn *progress, void *context) {
-    pthread_t others[MAX_THREADS];
+    pthread_t others[NPI_MAX_DECODERS];
     int started = 0;
-    if (threads < 1)
-        threads = processor_count();
-    if (threads > MAX_THREADS)
-        threads = MAX_THREADS;
+    threads = npi_decoder_threads(threads);
     if (threads > (l->images->count + CHUNK - 1) / CHUNK)
         threads = (int)((l->images->count + CHUNK - 1) / CHUNK);
     /* a thread that does not start is work for the others */
@@ -122,30 +106,6 @@ static npos_status run(loader *l, int threads, npi_progress_fn *progress, void *
     return npi_hint(npi_fail(l->status, "%s", l->message), "%s", l->hint);
 }
 
-static int by_number(const void *a, const void *b) {
-    int64_t x = *(const int64_t *)a, y = *(const int64_t *)b;
-    return (x > y) - (x < y);
-}
-
-/* *out = `limit` of 0..count-1, drawn with the seed, ascending. */
-static npos_status draw_subset(int64_t count, int64_t limit, uint64_t seed, int64_t **out) {
-    int32_t *order;
-    *out = NULL;
-    if (count > INT32_MAX)
-        return npi_fail(NPOS_UNSUPPORTED, "a subset of %lld images, at most %d can be drawn from",
-                        (long long)count, INT32_MAX);
-    NPI_TRY(npi_alloc(&order, (size_t)count, sizeof *order, "subset"));
-    npos_status status = npi_alloc(out, (size_t)limit, sizeof **out, "subset");
-    if (status == NPOS_OK) {
-        npi_permutation(seed, NPI_RANDOM_SUBSET, 0, order, (int32_t)count);
-        for (int64_t i = 0; i < limit; i++)
-            (*out)[i] = order[i];
-        qsort(*out, (size_t)limit, sizeof **out, by_number);
-    }
-    npi_free(order);
-    return status;
-}
-
 /* The system may promise more memory than it has and kill the process later: better to say so now. */
 static npos_status check_memory(const char *spec, int64_t count, size_t image_bytes) {
     double needed = (double)count * (double)image_bytes,
@@ -154,80 +114,50 @@ static npos_status check_memory(const char *spec, int64_t count, size_t image_by
         return NPOS_OK;
     npi_fail(NPOS_OUT_OF_MEMORY, "%s: %lld images need %.1f GB, this machine has %.1f GB", spec,
              (long long)count, needed / 1e9, installed / 1e9);
-    return npi_hint(NPOS_OUT_OF_MEMORY, "choose classes with #class=, fewer or smaller images");
+    return npi_hint(NPOS_OUT_OF_MEMORY,
+                    "training streams them with --set loading=stream; or choose classes with "
+                    "#class=, fewer or smaller images");
 }
 
-static npos_status prepare(const npi_dataset *set, const npi_transform *transform, int64_t count,
-                           npi_images *out) {
-    *out = (npi_images){.size = transform->size,
-                        .channels = transform->channels,
-                        .available = npi_dataset_count(set)};
-    NPI_TRY(npi_alloc(&out->class_names, (size_t)npi_dataset_classes(set), sizeof *out->class_names,
-                      "class names"));
-    out->classes = npi_dataset_classes(set);
-    for (int i = 0; i < out->classes; i++)
-        NPI_TRY(npi_strdup(&out->class_names[i], npi_dataset_class_name(set, i)));
-    NPI_TRY(npi_strdup(&out->spec, npi_dataset_spec(set)));
-    NPI_TRY(npi_alloc(&out->labels, (size_t)count, sizeof *out->labels, "labels"));
-    NPI_TRY(npi_alloc(&out->names, (size_t)count, sizeof *out->names, "names"));
-    out->count = count;
-    size_t bytes = (size_t)out->size * (size_t)out->size * (size_t)out->channels;
-    NPI_TRY(check_memory(out->spec, count, bytes));
-    return npi_alloc(&out->pixels, (size_t)count, bytes, out->spec);
+/* The pixels of a set that was opened. */
+static npos_status load_pixels(npi_images *images, const npi_transform *transform, int threads,
+                               npi_progress_fn *progress, void *context) {
+    loader l = {.transform = transform,
+                .images = images,
+                .image_bytes =
+                    (size_t)images->size * (size_t)images->size * (size_t)images->channels,
+                .lock = PTHREAD_MUTEX_INITIALIZER};
+    NPI_TRY(check_memory(images->spec, images->count, l.image_bytes));
+    NPI_TRY(npi_alloc(&images->pixels, (size_t)images->count, l.image_bytes, images->spec));
+    atomic_init(&l.stop_at, INT64_MAX);
+    NPI_TRY(run(&l, threads, progress, context));
+    XXH3_state_t *hash = XXH3_createState();
+    if (!hash)
+        return npi_fail(NPOS_OUT_OF_MEMORY, "%s: no memory for a hash", images->spec);
+    XXH3_64bits_reset(hash);
+    XXH3_64bits_update(hash, images->pixels, (size_t)images->count * l.image_bytes);
+    XXH3_64bits_update(hash, images->labels, (size_t)images->count * sizeof *images->labels);
+    images->hash = XXH3_64bits_digest(hash);
+    XXH3_freeState(hash);
+    return NPOS_OK;
+}
+
+npos_status npi_images_fill(npi_images *images, const npi_transform *transform, int threads,
+                            npi_progress_fn *progress, void *context) {
+    NPI_TRY(load_pixels(images, transform, threads, progress, context));
+    npi_dataset_close(images->set);
+    npi_free(images->chosen);
+    images->set = NULL;
+    images->chosen = NULL;
+    return NPOS_OK;
 }
 
 npos_status npi_images_load(const char *spec, const npi_transform *transform, int64_t limit,
                             uint64_t seed, int threads, npi_progress_fn *progress, void *context,
                             npi_images *out) {
-    npi_dataset *set;
-    int64_t *chosen = NULL;
-    npos_status status;
-    *out = (npi_images){0};
-    if (transform->size < 1 || (transform->channels != 1 && transform->channels != 3))
-        return npi_fail(NPOS_INVALID_ARGUMENT, "%s: transform of size %d with %d channels", spec,
-                        transform->size, transform->channels);
-    NPI_TRY(npi_dataset_open(spec, &set));
-    int64_t count = npi_dataset_count(set);
-    if (limit > 0 && limit < count) {
-        NPI_TRY_GOTO(draw_subset(count, limit, seed, &chosen), done);
-        count = limit;
-    }
-    NPI_TRY_GOTO(prepare(set, transform, count, out), done);
-    loader l = {.set = set,
-                .transform = transform,
-                .chosen = chosen,
-                .images = out,
-                .image_bytes = (size_t)out->size * (size_t)out->size * (size_t)out->channels,
-                .lock = PTHREAD_MUTEX_INITIALIZER};
-    atomic_init(&l.stop_at, INT64_MAX);
-    NPI_TRY_GOTO(run(&l, threads, progress, context), done);
-    XXH3_state_t *hash = XXH3_createState();
-    if (!hash) {
-        status = npi_fail(NPOS_OUT_OF_MEMORY, "%s: no memory for a hash", spec);
-        goto done;
-    }
-    XXH3_64bits_reset(hash);
-    XXH3_64bits_update(hash, out->pixels, (size_t)count * l.image_bytes);
-    XXH3_64bits_update(hash, out->labels, (size_t)count * sizeof *out->labels);
-    out->hash = XXH3_64bits_digest(hash);
-    XXH3_freeState(hash);
-done:
-    npi_free(chosen);
-    npi_dataset_close(set);
+    NPI_TRY(npi_images_open(spec, transform, limit, seed, out));
+    npos_status status = npi_images_fill(out, transform, threads, progress, context);
     if (status != NPOS_OK)
         npi_images_clear(out);
     return status;
-}
-
-void npi_images_clear(npi_images *images) {
-    for (int64_t i = 0; images->names && i < images->count; i++)
-        npi_free(images->names[i]);
-    for (int i = 0; images->class_names && i < images->classes; i++)
-        npi_free(images->class_names[i]);
-    npi_free(images->names);
-    npi_free(images->class_names);
-    npi_free(images->pixels);
-    npi_free(images->labels);
-    npi_free(images->spec);
-    *images = (npi_images){0};
 }

@@ -67,3 +67,34 @@ done:
     npi_image_clear(&sized);
     return status;
 }
+
+npos_status npi_transform_crop(const npi_transform *transform, const npi_image *in, npi_window crop,
+                               npi_image *out) {
+    int size = transform->size, channels = transform->channels;
+    *out = (npi_image){0};
+    if (crop.top < 0 || crop.left < 0 || crop.rows < 1 || crop.columns < 1 ||
+        crop.rows > in->height - crop.top || crop.columns > in->width - crop.left)
+        return npi_fail(NPOS_INVALID_ARGUMENT,
+                        "crop: %d x %d at %d, %d leaves the image of %d x %d", crop.columns,
+                        crop.rows, crop.left, crop.top, in->width, in->height);
+    npi_image part = {0}, grey = {0}, sized = {0};
+    const npi_image *from = &part;
+    npos_status status;
+    NPI_TRY(npi_resize_window(in, in->height, in->width, NPI_BILINEAR, NULL, crop, &part));
+    if (channels == 1 && in->channels == 3) {
+        NPI_TRY_GOTO(convert(&part, 1, &grey), done);
+        from = &grey;
+    }
+    NPI_TRY_GOTO(npi_resize(from, size, size, transform->interpolation, NULL, &sized), done);
+    if (sized.channels != channels) {
+        status = convert(&sized, channels, out);
+    } else {
+        *out = sized;
+        sized = (npi_image){0};
+    }
+done:
+    npi_image_clear(&part);
+    npi_image_clear(&grey);
+    npi_image_clear(&sized);
+    return status;
+}

@@ -16,13 +16,14 @@ enum { MOST_RUNS = 50 };
 static const struct {
     const char *name;
     npos_status (*run)(npi_bench *bench);
-    int images;     /* of one run: the value is images a second; 0: milliseconds of one run */
-    bool rows_only; /* works on rows, which are float32 on every device */
-} rows[] = {{"encoder", npi_bench_encoder, 0, false},
-            {"knn", npi_bench_knn, 0, true},
-            {"synthesis", npi_bench_synthesis, 0, true},
-            {"augment", npi_bench_augment, NPI_BENCH_VIEWS, false},
-            {"inference", npi_bench_inference, NPI_BENCH_IMAGES, false}};
+    int images; /* of one run: the value is images a second; 0: milliseconds of one run */
+    const char *precision; /* NULL: the device's */
+} rows[] = {{"encoder", npi_bench_encoder, 0, NULL},
+            {"knn", npi_bench_knn, 0, "fp32"},
+            {"synthesis", npi_bench_synthesis, 0, "fp32"},
+            {"augment", npi_bench_augment, NPI_BENCH_VIEWS, NULL},
+            {"inference", npi_bench_inference, NPI_BENCH_IMAGES, NULL},
+            {"decode", npi_bench_decode, NPI_BENCH_IMAGES, "uint8"}};
 enum { ROWS = sizeof rows / sizeof *rows };
 
 void npos_bench_options_init(npos_bench_options *options) {
@@ -88,15 +89,17 @@ static npos_status choose(const char *only, unsigned *chosen) {
                 found = i;
         if (found < 0)
             return npi_hint(npi_fail(NPOS_INVALID_ARGUMENT, "bench '%s' is not known", word),
-                            "benchmarks: encoder, knn, synthesis, augment, inference");
+                            "benchmarks: encoder, knn, synthesis, augment, inference, decode");
         *chosen |= 1u << found;
         at += length + (at[length] == ',');
     }
     return NPOS_OK;
 }
 
-static const char *precision_name(const npi_device *dev, bool rows_only) {
-    return dev->compute == NPI_BF16 && !rows_only ? "bf16" : "fp32";
+static const char *precision_name(const npi_device *dev, int row) {
+    if (rows[row].precision)
+        return rows[row].precision;
+    return dev->compute == NPI_BF16 ? "bf16" : "fp32";
 }
 
 static json_t *result(const npi_bench *bench, int row) {
@@ -105,8 +108,7 @@ static json_t *result(const npi_bench *bench, int row) {
                      rate ? rows[row].images / bench->best : 1e3 * bench->best, "median",
                      rate ? rows[row].images / bench->median : 1e3 * bench->median, "runs",
                      bench->runs, "unit", rate ? "images/s" : "ms", "device", bench->dev->name,
-                     "precision", precision_name(bench->dev, rows[row].rows_only), "shape",
-                     bench->shape);
+                     "precision", precision_name(bench->dev, row), "shape", bench->shape);
 }
 
 static void print(const json_t *row, FILE *out) {

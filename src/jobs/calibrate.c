@@ -127,11 +127,8 @@ npos_status npos_calibrate(const npos_calibrate_options *options) {
                           options->score ? options->score : fitted.run->recipe.score);
         goto done;
     }
-    NPI_TRY_GOTO(
-        npi_fitted_load(&fitted, &options->compute, "load id", options->id, 0, 0, &images, NULL),
-        done);
-    NPI_TRY_GOTO(npi_run_features(fitted.run, images.pixels, images.count, &options->compute,
-                                  "embed id", &features),
+    NPI_TRY_GOTO(npi_fitted_features(&fitted, &options->compute, "embed id", options->id, 0, 0,
+                                     &images, &features),
                  done);
     status = calibrate(options, &fitted, &features);
 done:

@@ -28,11 +28,8 @@ static npos_status embed(const npos_embed_options *options, const npi_fitted *ru
     npi_images images = {0};
     npi_features f = {0};
     npos_status status;
-    NPI_TRY_GOTO(
-        npi_fitted_load(run, &options->compute, "load images", options->data, 0, 0, &images, NULL),
-        done);
-    NPI_TRY_GOTO(npi_run_features(run->run, images.pixels, images.count, &options->compute,
-                                  "embed images", &f),
+    NPI_TRY_GOTO(npi_fitted_features(run, &options->compute, "embed images", options->data, 0, 0,
+                                     &images, &f),
                  done);
     int64_t shape[2] = {f.n, f.dim};
     NPI_TRY_GOTO(npi_npy_write(options->out, NPI_F32, 2, shape, f.h), done);

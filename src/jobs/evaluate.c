@@ -91,24 +91,20 @@ static npos_status score_set(job *j, int set) {
     bool id = set == NPI_ID_SET;
     const char *spec = id ? j->id_spec : j->sets[set].where;
     const char *name = id ? "id" : j->sets[set].name;
-    int64_t limit = options->max_images, available = 0;
+    int64_t limit = options->max_images;
     npi_images images = {0};
     npi_features features = {0};
-    char load[160], embed[160];
+    char embed[160];
     npos_status status;
     if (limit < 0)
         limit = j->evaluation.protocol == NPI_PROTOCOL_OE ? OE_IMAGES : 0;
-    snprintf(load, sizeof load, "load %s", name);
     snprintf(embed, sizeof embed, "embed %s", name);
-    NPI_TRY_GOTO(npi_fitted_load(&j->fitted, &options->compute, load, spec, id ? 0 : limit,
-                                 options->seed, &images, &available),
-                 done);
-    NPI_TRY_GOTO(npi_run_features(j->fitted.run, images.pixels, images.count, &options->compute,
-                                  embed, &features),
+    NPI_TRY_GOTO(npi_fitted_features(&j->fitted, &options->compute, embed, spec, id ? 0 : limit,
+                                     options->seed, &images, &features),
                  done);
     npi_outputs outputs = npi_outputs_of(&features);
     NPI_TRY_GOTO(npi_evaluation_add(&j->evaluation, j->fitted.detectors, set, &outputs,
-                                    images.names, available),
+                                    images.names, images.available),
                  done);
     if (id)
         NPI_TRY_GOTO(measure_accuracy(j, &images, &outputs), done);

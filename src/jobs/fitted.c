@@ -3,7 +3,12 @@
 #include <string.h>
 
 #include "base/memory.h"
+#include "data/stream.h"
 #include "jobs/compute.h"
+
+/* Beside another device the processor decodes ahead.  A host device needs the cores itself: there
+ * decoding and embedding take turns, in blocks so large that the turns cost nothing. */
+enum { BLOCK = 256, SLOTS = 3, HOST_BLOCK = 4096, HOST_BYTES = 64 << 20 };
 
 void npi_fitted_close(npi_fitted *fitted) {
     npi_detectors_free(fitted->detectors, fitted->count);
@@ -63,27 +68,94 @@ npi_outputs npi_outputs_of(const npi_features *features) {
                          .logits = features->logits};
 }
 
-typedef struct told {
-    const npos_compute *compute;
-    const char *phase;
-} told;
-
-static npos_status tell(void *context, int64_t done, int64_t total) {
-    const told *to = context;
-    return npi_compute_progress(to->compute, to->phase, done, total, NULL);
+/* Makes room for n images where the first block's features say which members there are. */
+static npos_status make_room(const npi_features *block, int64_t n, npi_features *out) {
+    size_t rows = (size_t)n;
+    *out =
+        (npi_features){.n = n, .dim = block->dim, .proj = block->proj, .classes = block->classes};
+    NPI_TRY(npi_alloc(&out->h, rows * (size_t)out->dim, sizeof *out->h, "embeddings"));
+    if (block->z)
+        NPI_TRY(npi_alloc(&out->z, rows * (size_t)out->proj, sizeof *out->z, "projections"));
+    if (block->phi)
+        NPI_TRY(npi_alloc(&out->phi, rows, sizeof *out->phi, "head's logits"));
+    if (block->logits)
+        NPI_TRY(
+            npi_alloc(&out->logits, rows * (size_t)out->classes, sizeof *out->logits, "logits"));
+    return NPOS_OK;
 }
 
-npos_status npi_fitted_load(const npi_fitted *fitted, const npos_compute *compute,
-                            const char *phase, const char *spec, int64_t limit, uint64_t seed,
-                            npi_images *out, int64_t *available) {
-    told to = {compute, phase};
-    NPI_TRY(npi_images_load(spec, &fitted->run->transform, limit, seed, compute->threads, tell, &to,
-                            out));
-    if (out->count < 1) {
-        npi_images_clear(out);
-        return npi_fail(NPOS_BAD_DATA, "%s: there are no images", spec);
+static void put_rows(float *to, const float *from, int64_t first, int64_t rows, int width) {
+    if (to)
+        memcpy(to + first * width, from, (size_t)(rows * width) * sizeof *to);
+}
+
+/* Progress of a block, told as that of the whole set. */
+typedef struct shifted {
+    const npos_compute *compute;
+    int64_t first, of;
+} shifted;
+
+static int tell(void *context, const char *phase, int64_t done, int64_t total, const char *text) {
+    const shifted *s = context;
+    (void)total;
+    return s->compute->progress(s->compute->progress_context, phase, s->first + done, s->of, text);
+}
+
+static npos_status embed_block(const npi_fitted *fitted, const npos_compute *compute,
+                               const char *phase, const npi_stream_batch *batch, int64_t n,
+                               npi_features *out) {
+    npi_features block = {0};
+    int64_t first = batch->index[0], rows = batch->count;
+    shifted to = {compute, first, n};
+    npos_compute told = *compute;
+    told.progress = compute->progress ? tell : NULL;
+    told.progress_context = &to;
+    npos_status status = npi_run_features(fitted->run, batch->pixels, rows, &told, phase, &block);
+    if (status == NPOS_OK && !out->h)
+        status = make_room(&block, n, out);
+    if (status == NPOS_OK) {
+        put_rows(out->h, block.h, first, rows, out->dim);
+        put_rows(out->z, block.z, first, rows, out->proj);
+        put_rows(out->phi, block.phi, first, rows, 1);
+        put_rows(out->logits, block.logits, first, rows, out->classes);
     }
-    if (available)
-        *available = out->available;
-    return NPOS_OK;
+    npi_features_clear(&block);
+    return status;
+}
+
+static int host_block(const npi_images *images) {
+    int64_t fit = HOST_BYTES / ((int64_t)images->size * images->size * images->channels);
+    int64_t block = fit < 1 ? 1 : fit > HOST_BLOCK ? HOST_BLOCK : fit;
+    return (int)(block < images->count ? block : images->count);
+}
+
+npos_status npi_fitted_features(const npi_fitted *fitted, const npos_compute *compute,
+                                const char *phase, const char *spec, int64_t limit, uint64_t seed,
+                                npi_images *images, npi_features *out) {
+    npi_stream *stream;
+    npi_stream_batch batch;
+    *out = (npi_features){0};
+    NPI_TRY(npi_images_open(spec, &fitted->run->transform, limit, seed, images));
+    int64_t n = images->count;
+    if (n < 1)
+        return npi_fail(NPOS_BAD_DATA, "%s: there are no images", spec);
+    bool host = fitted->run->dev->host;
+    int block = host ? host_block(images) : BLOCK;
+    npi_stream_desc desc = {.images = images,
+                            .transform = fitted->run->transform,
+                            .batch = block,
+                            .views = 1,
+                            .end = (n + block - 1) / block,
+                            .threads = compute->threads,
+                            .slots = host ? 1 : SLOTS};
+    NPI_TRY(npi_stream_open(&desc, &stream));
+    npos_status status = npi_compute_progress(compute, phase, 0, n, NULL);
+    for (int64_t b = 0; b < desc.end && status == NPOS_OK; b++) {
+        status = npi_stream_next(stream, &batch);
+        if (status == NPOS_OK)
+            status = embed_block(fitted, compute, phase, &batch, n, out);
+        npi_stream_release(stream);
+    }
+    npi_stream_close(stream);
+    return status;
 }

@@ -26,11 +26,15 @@ void npi_fitted_close(npi_fitted *fitted);
 /* What npi_run_features gave, as detectors take it. */
 npi_outputs npi_outputs_of(const npi_features *features);
 
-/* Loads a SPEC at the run's size (npi_images_load); a set without images is an error.  *available
- * (may be NULL) = images of the SPEC before `limit` (0: all) drew some of them with `seed`.
- * `phase` is told to the progress function. */
-NPOS_MUST_CHECK npos_status npi_fitted_load(const npi_fitted *fitted, const npos_compute *compute,
-                                            const char *phase, const char *spec, int64_t limit,
-                                            uint64_t seed, npi_images *out, int64_t *available);
+/* What the run's network says of a SPEC's images at the run's size.  They are decoded block by block
+ * (while the blocks before go through the network, where that is not the processor's work too), so
+ * that memory holds a few blocks, not the set.
+ * limit > 0 draws that many with `seed`.  *images lists them (npi_images_open: labels, names, no
+ * pixels); a set without images is an error.  `phase` is told to the progress function.  Both outputs
+ * are to be released, also after a failure. */
+NPOS_MUST_CHECK npos_status npi_fitted_features(const npi_fitted *fitted,
+                                                const npos_compute *compute, const char *phase,
+                                                const char *spec, int64_t limit, uint64_t seed,
+                                                npi_images *images, npi_features *out);
 
 #endif

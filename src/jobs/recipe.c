@@ -219,6 +219,11 @@ npos_status npi_recipe_check(const npi_recipe *r) {
                         r->noise);
     if (strcmp(r->method, "vos") == 0 && r->keep > r->draws)
         return npi_fail(NPOS_INVALID_ARGUMENT, "keep: %d of only %d draws", r->keep, r->draws);
+    if (strcmp(r->crop_filter, "bicubic") == 0 && strcmp(r->loading, "memory") == 0)
+        return npi_hint(npi_fail(NPOS_INVALID_ARGUMENT,
+                                 "crop_filter: bicubic crops are made of streamed images, those in "
+                                 "memory are cropped bilinearly"),
+                        "loading=stream, or crop_filter=bilinear");
     if (r->warmup_epochs > r->epochs)
         return npi_fail(NPOS_INVALID_ARGUMENT, "warmup_epochs: %d of only %d epochs",
                         r->warmup_epochs, r->epochs);

@@ -63,6 +63,8 @@
       "{cifar, pad-crop, imagenet, none}: cifar is crop-resize, flip, jitter, grey")               \
     X(REAL, crop_lo, 0.2, 0.001, 1, "smallest area of a random crop")                              \
     X(REAL, crop_hi, 1, 0.001, 1, "largest area of a random crop")                                 \
+    X(TEXT, crop_filter, "bilinear", 0, 0,                                                         \
+      "{bilinear, bicubic}: how a random crop is resized; bicubic needs streamed images")          \
     X(INT, pad, 4, 0, 64, "padding of pad-crop")                                                   \
     X(REAL, flip_p, 0.5, 0, 1, "probability of a horizontal flip")                                 \
     X(REAL, jitter_p, 0.8, 0, 1, "probability of the colour jitter")                               \
@@ -75,6 +77,10 @@
     X(TEXT, std, "0.2471 0.2435 0.2616", 0, 0, "of each channel of the training images")           \
     X(TEXT, interpolation, "bilinear", 0, 0,                                                       \
       "{bilinear, bicubic}: how images are brought to image_size")                                 \
+    X(TEXT, loading, "auto", 0, 0,                                                                 \
+      "{auto, memory, stream}: training images in memory, or decoded in each step; auto: "         \
+      "streamed "                                                                                  \
+      "where they take more than 8 GB or crop_filter is bicubic")                                  \
     X(TEXT, score, "knn", 0, 0,                                                                    \
       "{knn, head, prototype, msp, maxlogit, energy}: the model's own score")                      \
     X(INT, knn_k, 300, 1, 10000000, "neighbour of the k-NN score")                                 \

@@ -4,6 +4,7 @@
 #include <string.h>
 
 #include "base/memory.h"
+#include "data/stream.h"
 #include "jobs/compute.h"
 #include "jobs/report_gather.h"
 
@@ -15,16 +16,6 @@ void npi_report_points_clear(npi_report_points *points) {
         npi_features_clear(&points->set[i]);
     npi_free(points->set);
     *points = (npi_report_points){0};
-}
-
-typedef struct told {
-    const npos_compute *compute;
-    char phase[160];
-} told;
-
-static npos_status tell(void *context, int64_t done, int64_t total) {
-    told *t = context;
-    return npi_compute_progress(t->compute, t->phase, done, total, NULL);
 }
 
 typedef struct ranked {
@@ -39,23 +30,26 @@ static int falling(const void *left, const void *right) {
     return (a->index > b->index) - (a->index < b->index);
 }
 
-/* One image of a loaded set, made smaller when it is larger than a sheet shows. */
-static npos_status copy_image(const npi_images *images, const ranked *which, npi_sheet_image *out) {
-    size_t bytes = (size_t)images->size * (size_t)images->size * (size_t)images->channels;
-    npi_image view = {images->size, images->size, images->channels,
-                      images->pixels + (size_t)which->index * bytes};
+/* One image of an opened set at the model's size, made smaller when it is larger than a sheet shows. */
+static npos_status make_image(const npi_images *images, const npi_transform *transform,
+                              const ranked *which, npi_sheet_image *out) {
+    npi_image stored, sized;
     out->score = which->score;
     NPI_TRY(npi_strdup(&out->name, images->names[which->index]));
-    if (images->size > LARGEST)
-        return npi_resize(&view, LARGEST, LARGEST, NPI_BILINEAR, NULL, &out->image);
-    out->image = view;
-    out->image.pixels = NULL;
-    NPI_TRY(npi_alloc(&out->image.pixels, bytes, 1, "image of a sheet"));
-    memcpy(out->image.pixels, view.pixels, bytes);
-    return NPOS_OK;
+    NPI_TRY(npi_images_decode(images, which->index, &stored));
+    npos_status status = npi_transform_apply(transform, &stored, &sized);
+    npi_image_clear(&stored);
+    if (status != NPOS_OK || images->size <= LARGEST) {
+        out->image = sized;
+        return status;
+    }
+    status = npi_resize(&sized, LARGEST, LARGEST, NPI_BILINEAR, NULL, &out->image);
+    npi_image_clear(&sized);
+    return status;
 }
 
-static npos_status fill_sheet(const npi_images *images, const double *scores, npi_sheet *sheet) {
+static npos_status fill_sheet(const npi_images *images, const npi_transform *transform,
+                              const double *scores, npi_sheet *sheet) {
     int64_t n = images->count;
     ranked *order;
     NPI_TRY(npi_alloc(&order, (size_t)n, sizeof *order, "order of scores"));
@@ -65,29 +59,51 @@ static npos_status fill_sheet(const npi_images *images, const double *scores, np
     sheet->count = n / 2 < NPI_SHEET_IMAGES ? (int)((n + 1) / 2) : NPI_SHEET_IMAGES;
     npos_status status = NPOS_OK;
     for (int i = 0; i < sheet->count && status == NPOS_OK; i++) {
-        status = copy_image(images, &order[i], &sheet->most[i]);
+        status = make_image(images, transform, &order[i], &sheet->most[i]);
         if (status == NPOS_OK)
-            status = copy_image(images, &order[n - 1 - i], &sheet->least[i]);
+            status = make_image(images, transform, &order[n - 1 - i], &sheet->least[i]);
     }
     npi_free(order);
     return status;
+}
+
+/* One batch of so many images, evenly spread over a set. */
+typedef struct spread {
+    int64_t n, of;
+} spread;
+
+static npos_status order_of(void *context, int64_t number, int32_t *index, int *count) {
+    const spread *s = context;
+    (void)number;
+    *count = (int)s->n;
+    for (int64_t i = 0; i < s->n; i++)
+        index[i] = (int32_t)(i * s->of / s->n);
+    return NPOS_OK;
 }
 
 /* Runs the network over `wanted` images, evenly spread over the set. */
 static npos_status embed_some(const npi_report *report, const npos_compute *compute,
                               const char *name, const npi_images *images, int64_t wanted,
                               npi_features *out) {
-    size_t bytes = (size_t)images->size * (size_t)images->size * (size_t)images->channels;
     char phase[160];
-    uint8_t *pixels;
-    int64_t n = images->count < wanted ? images->count : wanted;
+    spread chosen = {images->count < wanted ? images->count : wanted, images->count};
+    npi_stream *stream;
+    npi_stream_batch batch;
+    npi_stream_desc desc = {.images = images,
+                            .transform = report->run->transform,
+                            .batch = (int)chosen.n,
+                            .views = 1,
+                            .end = 1,
+                            .order = order_of,
+                            .context = &chosen,
+                            .threads = compute->threads,
+                            .slots = 1};
     snprintf(phase, sizeof phase, "embed %.120s", name);
-    NPI_TRY(npi_alloc(&pixels, (size_t)n, bytes, "images of the map"));
-    for (int64_t i = 0; i < n; i++)
-        memcpy(pixels + (size_t)i * bytes, images->pixels + (size_t)(i * images->count / n) * bytes,
-               bytes);
-    npos_status status = npi_run_features(report->run, pixels, n, compute, phase, out);
-    npi_free(pixels);
+    NPI_TRY(npi_stream_open(&desc, &stream));
+    npos_status status = npi_stream_next(stream, &batch);
+    if (status == NPOS_OK)
+        status = npi_run_features(report->run, batch.pixels, batch.count, compute, phase, out);
+    npi_stream_close(stream);
     return status;
 }
 
@@ -107,13 +123,11 @@ static npos_status one_set(npi_report *report, const npos_compute *compute, int 
     const double *scores = ood ? ood->scores : result->id_scores;
     int64_t n = ood ? ood->n : result->id_n;
     npi_images images = {0};
-    told t = {.compute = compute};
-    snprintf(t.phase, sizeof t.phase, "load %.120s", name);
     if (!scores)
         return npi_strdup(&sheet->why, "the scores of its images are not there.");
     npos_status status =
-        npi_images_load(spec, &report->run->transform, ood && ood->available > n ? n : 0,
-                        evaluation->seed, compute->threads, tell, &t, &images);
+        npi_images_open(spec, &report->run->transform, ood && ood->available > n ? n : 0,
+                        evaluation->seed, &images);
     if (status != NPOS_OK && about_data(status))
         return npi_strdup(&sheet->why, npos_error_message());
     if (status != NPOS_OK)
@@ -124,12 +138,14 @@ static npos_status one_set(npi_report *report, const npos_compute *compute, int 
     } else if (n > 0) {
         int64_t share = result->sets > 0 ? MAP_SET_TOTAL / result->sets : 0;
         int64_t wanted = !ood ? MAP_ID_IMAGES : share < MAP_SET_IMAGES ? share : MAP_SET_IMAGES;
-        status = fill_sheet(&images, scores, sheet);
+        status = fill_sheet(&images, &report->run->transform, scores, sheet);
         if (status == NPOS_OK)
             status = embed_some(report, compute, name, &images, wanted > 0 ? wanted : 1,
                                 ood ? &points->set[set] : &points->id);
     }
     npi_images_clear(&images);
+    if (status != NPOS_OK && about_data(status)) /* an image that is gone or broken now */
+        return npi_strdup(&sheet->why, npos_error_message());
     return status;
 }
 

@@ -34,6 +34,19 @@ npi_transform npi_settings_transform(const npi_recipe *r) {
     return (npi_transform){r->image_size, r->channels, bicubic ? NPI_BICUBIC : NPI_BILINEAR};
 }
 
+npi_transform npi_settings_crop_transform(const npi_recipe *r) {
+    bool bicubic = strcmp(r->crop_filter, "bicubic") == 0;
+    return (npi_transform){r->image_size, r->channels, bicubic ? NPI_BICUBIC : NPI_BILINEAR};
+}
+
+bool npi_settings_streams(const npi_recipe *r, int64_t images) {
+    const double most_in_memory = 8e9;
+    double bytes = (double)images * r->image_size * r->image_size * r->channels;
+    if (strcmp(r->loading, "auto") != 0)
+        return strcmp(r->loading, "stream") == 0;
+    return bytes > most_in_memory || strcmp(r->crop_filter, "bicubic") == 0;
+}
+
 npi_augment_desc npi_settings_augment(const npi_recipe *r) {
     npi_augment_desc d = {.batch = r->batch,
                           .views = r->views,

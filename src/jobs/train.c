@@ -37,7 +37,7 @@ static npos_status prepare(npi_trainer *t) {
     }
     for (int i = 0; t->objective.synth && i < t->objective.desc.samples; i++)
         t->pushed[t->batch_labels[i]]++;
-    NPI_TRY(dev->memory->upload(dev, t->index, t->batch_index, (size_t)batch * sizeof(int32_t)));
+    NPI_TRY(npi_trainer_feed(t));
     NPI_TRY(dev->memory->upload(dev, t->objective.labels, t->batch_labels,
                                 (size_t)t->objective.desc.samples * sizeof(int32_t)));
     return dev->memory->upload(dev, t->objective.step, &step, sizeof step);

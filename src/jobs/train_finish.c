@@ -6,10 +6,44 @@
 #include "jobs/model_file.h"
 #include "jobs/trainer.h"
 
-enum { PASS = 128 };
+enum { PASS = 128, SLOTS = 3 };
 
 /* Calls `take` with the embeddings h [n][dim] (device memory, PASS rows of room) of consecutive images, in inference mode. */
 typedef npos_status take_fn(npi_trainer *t, void *context, int64_t first, int n, const float *h);
+
+/* A pass over a set: its pixels where it is in memory, else decoded ahead in blocks of PASS. */
+typedef struct source {
+    const npi_images *images;
+    npi_stream *stream;
+    const uint8_t *pixels; /* of the block */
+} source;
+
+static npos_status open_source(const npi_trainer *t, const npi_images *images, source *out) {
+    *out = (source){.images = images};
+    if (!images->set)
+        return NPOS_OK;
+    npi_stream_desc desc = {.images = images,
+                            .transform = npi_settings_transform(&t->recipe),
+                            .batch = PASS,
+                            .views = 1,
+                            .end = (images->count + PASS - 1) / PASS,
+                            .threads = t->options->compute.threads,
+                            .slots = t->dev->host ? 1 : SLOTS};
+    return npi_stream_open(&desc, &out->stream);
+}
+
+/* The images from `first` on; the block before is given back. */
+static npos_status next_block(source *s, int64_t first, size_t image) {
+    npi_stream_batch batch;
+    if (!s->stream) {
+        s->pixels = s->images->pixels + (size_t)first * image;
+        return NPOS_OK;
+    }
+    npi_stream_release(s->stream);
+    NPI_TRY(npi_stream_next(s->stream, &batch));
+    s->pixels = batch.pixels;
+    return NPOS_OK;
+}
 
 static npos_status embed_all(npi_trainer *t, const npi_images *images, const char *phase,
                              take_fn *take, void *context) {
@@ -18,19 +52,20 @@ static npos_status embed_all(npi_trainer *t, const npi_images *images, const cha
     float *h = NULL;
     uint8_t *pixels = NULL;
     npos_status status;
+    source from = {0};
     size_t image = (size_t)images->size * (size_t)images->size * (size_t)images->channels;
     NPI_TRY_GOTO(npi_plan_create(&t->model, PASS, false, &plan), done);
     NPI_TRY_GOTO(npi_plan_pack(plan), done);
     NPI_TRY_GOTO(dev->memory->alloc(dev, PASS * (size_t)t->model.dim * sizeof *h, "embeddings", &h),
                  done);
     NPI_TRY_GOTO(dev->memory->alloc(dev, PASS * image, "images", &pixels), done);
+    NPI_TRY_GOTO(open_source(t, images, &from), done);
     for (int64_t first = 0; first < images->count; first += PASS) {
         int n = images->count - first < PASS ? (int)(images->count - first) : PASS;
         NPI_TRY_GOTO(npi_compute_progress(&t->options->compute, phase, first, images->count, NULL),
                      done);
-        NPI_TRY_GOTO(dev->memory->upload(dev, pixels, images->pixels + (size_t)first * image,
-                                         (size_t)n * image),
-                     done);
+        NPI_TRY_GOTO(next_block(&from, first, image), done);
+        NPI_TRY_GOTO(dev->memory->upload(dev, pixels, from.pixels, (size_t)n * image), done);
         NPI_TRY_GOTO(
             dev->augment->normalise(dev, &t->augment, pixels, 0, PASS, npi_plan_input(plan)), done);
         NPI_TRY_GOTO(npi_plan_forward(plan, h), done);
@@ -38,6 +73,7 @@ static npos_status embed_all(npi_trainer *t, const npi_images *images, const cha
     }
     status = npi_compute_progress(&t->options->compute, phase, images->count, images->count, NULL);
 done:
+    npi_stream_close(from.stream);
     dev->memory->free(dev, h);
     dev->memory->free(dev, pixels);
     npi_plan_free(plan);
@@ -146,6 +182,7 @@ done:
 }
 
 npos_status npi_trainer_finish(npi_trainer *t) {
+    npi_trainer_input_close(t);
     NPI_TRY(write_bank(t));
     return write_model(t);
 }

@@ -71,7 +71,8 @@ static npos_status progress(void *context, int64_t done, int64_t total) {
     return npi_compute_progress(&t->options->compute, "load data", done, total, NULL);
 }
 
-/* A SPEC without a split takes `split` where its format has such. */
+/* Into memory, or only opened where it is to be streamed.  A SPEC without a split takes `split` where its format has
+ * such. */
 static npos_status load_split(npi_trainer *t, const char *spec, const char *split,
                               npi_images *out) {
     npi_transform transform = npi_settings_transform(&t->recipe);
@@ -82,10 +83,12 @@ static npos_status load_split(npi_trainer *t, const char *spec, const char *spli
     int head = classes ? (int)(classes - spec) : (int)strlen(spec);
     NPI_TRY(npi_format(&whole, "%.*s%s%s%s", head, spec, add ? "#" : "", add ? split : "",
                        classes ? classes : ""));
-    npos_status status = npi_images_load(whole, &transform, 0, (uint64_t)t->recipe.seed,
-                                         t->options->compute.threads, progress, t, out);
+    npos_status status = npi_images_open(whole, &transform, 0, 0, out);
     npi_free(whole);
-    return status;
+    NPI_TRY(status);
+    return npi_settings_streams(&t->recipe, out->count)
+               ? npi_images_stamp(out)
+               : npi_images_fill(out, &transform, t->options->compute.threads, progress, t);
 }
 
 /* A ring that cannot be full before the run ends would leave R_open out without a word. */
@@ -141,16 +144,7 @@ static npos_status load_data(npi_trainer *t) {
         return npi_hint(npi_fail(NPOS_INVALID_ARGUMENT, "train: no training images are given"),
                         "--data SPEC names a folder, an archive or a file of images");
     NPI_TRY(load_split(t, t->recipe.data, "train", &t->images));
-    NPI_TRY(check_images(t));
-    npi_device *dev = t->dev;
-    size_t bytes = (size_t)t->images.count * (size_t)t->images.size * (size_t)t->images.size *
-                   (size_t)t->images.channels;
-    t->pixels = t->images.pixels;
-    if (dev->host)
-        return NPOS_OK;
-    NPI_TRY(dev->memory->alloc(dev, bytes, "training images", &t->pixels_owned));
-    t->pixels = t->pixels_owned;
-    return dev->memory->upload(dev, t->pixels_owned, t->images.pixels, bytes);
+    return check_images(t);
 }
 
 /* ---- network and objective -------------------------------------------------------------------------- */
@@ -166,8 +160,7 @@ static npos_status plan(npi_trainer *t) {
     NPI_TRY(npi_objective_create(npi_comm_self(), &t->model, t->plan, &objective, &t->objective));
     t->augment = npi_settings_augment(r);
     t->schedule = npi_settings_schedule(r, (int)(t->images.count / r->batch));
-    NPI_TRY(
-        dev->memory->alloc(dev, (size_t)r->batch * sizeof(int32_t), "batch indices", &t->index));
+    NPI_TRY(npi_trainer_input_plan(t));
     NPI_TRY(npi_alloc(&t->order, (size_t)t->images.count, sizeof *t->order, "order of the images"));
     NPI_TRY(npi_alloc(&t->batch_index, (size_t)r->batch, sizeof *t->batch_index, "batch"));
     NPI_TRY(npi_alloc(&t->batch_labels, (size_t)samples, sizeof *t->batch_labels, "batch labels"));
@@ -244,10 +237,9 @@ static npos_status tell_plan(npi_trainer *t) {
     size_t peak;
     t->dev->memory->usage(t->dev, &t->plan_bytes, &peak);
     snprintf(text, sizeof text,
-             "%s: %.0f MiB for the plan, %.0f MiB of images, %" PRId64 " images, %d classes",
+             "%s: %.0f MiB for the plan, %.0f MiB of images%s, %" PRId64 " images, %d classes",
              t->dev->name, (double)t->plan_bytes / 0x1p20,
-             (double)t->images.count * t->images.size * t->images.size * t->images.channels /
-                 0x1p20,
+             (double)npi_trainer_input_bytes(t) / 0x1p20, t->images.set ? " (streamed)" : "",
              t->images.count, t->images.classes);
     NPI_TRY(npi_compute_progress(&t->options->compute, "plan", 1, 1, text));
     for (int i = 0; t->options->compute.verbose && i < t->model.arch.layer_count; i++) {
@@ -272,6 +264,7 @@ npos_status npi_trainer_open(const npos_train_options *options, npi_trainer *out
 }
 
 void npi_trainer_close(npi_trainer *t) {
+    npi_trainer_input_close(t);
     npi_tb_close(t->events);
     npi_objective_free(&t->objective);
     npi_plan_free(t->plan);

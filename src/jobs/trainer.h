@@ -3,6 +3,7 @@
 #ifndef NPI_JOBS_TRAINER_H
 #define NPI_JOBS_TRAINER_H
 
+#include "data/stream.h"
 #include "io/tb_events.h"
 #include "jobs/settings.h"
 #include "npos/npos.h"
@@ -24,10 +25,14 @@ typedef struct npi_trainer {
     npi_plan *plan;
     npi_objective objective;
     npi_schedule schedule;
-    npi_augment_desc augment;
-    const uint8_t *pixels;               /* training images in device memory */
+    npi_augment_desc augment;            /* what the device does */
+    npi_augment_desc crop;               /* what the loader does where images are streamed */
+    const uint8_t *pixels;               /* training images, or one streamed batch; device memory */
     void *pixels_owned;                  /* NULL where the host's memory serves */
-    int32_t *index;                      /* [batch], device memory */
+    npi_stream *stream;                  /* NULL: not begun, or the images are in memory */
+    int32_t *stream_order;               /* [images], host: the order of epoch stream_epoch */
+    int64_t stream_epoch;                /* -1: none yet */
+    int32_t *index;                      /* [batch], device memory; streamed: [batch x views] */
     int32_t *order;                      /* [images], host: this epoch's permutation */
     int32_t *batch_index, *batch_labels; /* [batch], [batch x views], host */
     uint64_t *pushed;                    /* [classes], host: embeddings that went into each ring */
@@ -41,6 +46,15 @@ typedef struct npi_trainer {
 /* train_setup.c: reads recipe and data, plans everything, starts or restores the weights.  Release in any case. */
 NPOS_MUST_CHECK npos_status npi_trainer_open(const npos_train_options *options, npi_trainer *out);
 void npi_trainer_close(npi_trainer *trainer);
+
+/* train_input.c: prepares for images in memory or streamed (after the plan); before each step, puts what it sees where
+ * augment finds it: the indices of batch_index, or the next streamed batch, which it waits for (pixels, and on other than
+ * host devices also index, stay where they are from step to step); ends the loader. */
+NPOS_MUST_CHECK npos_status npi_trainer_input_plan(npi_trainer *trainer);
+NPOS_MUST_CHECK npos_status npi_trainer_feed(npi_trainer *trainer);
+void npi_trainer_input_close(npi_trainer *trainer);
+/* Host memory that the images take: all of them, or the loader's ring. */
+size_t npi_trainer_input_bytes(const npi_trainer *trainer);
 
 /* train_checkpoint.c.  Saving fails, and leaves the file as it was, where a value is not finite. */
 NPOS_MUST_CHECK npos_status npi_trainer_save(npi_trainer *trainer);

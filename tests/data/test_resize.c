@@ -1,5 +1,6 @@
 /* Resize and transform against what Pillow and torchvision gave (tests/golden/images.py). */
 #include "data/make_sets.h"
+#include "data/resize.h"
 
 #include <zlib.h>
 
@@ -75,6 +76,31 @@ static void transform_is_torchvisions_bit_for_bit(void **state) {
     assert_true(each_case("transform.csv", check_transform) >= 400);
 }
 
+static void check_crop(const char *line) {
+    int height, width, channels, kind, size, wanted, filter;
+    npi_window crop;
+    unsigned long expected;
+    assert_int_equal(sscanf(line, "%d,%d,%d,%d,%d,%d,%d,%d,%d,%d,%d,%lx", &height, &width,
+                            &channels, &kind, &crop.top, &crop.left, &crop.rows, &crop.columns,
+                            &size, &wanted, &filter, &expected),
+                     12);
+    npi_image in = make_pattern(height, width, channels, kind), out;
+    npi_transform transform = {size, wanted, filter ? NPI_BICUBIC : NPI_BILINEAR};
+    CHECK_OK(npi_transform_crop(&transform, &in, crop, &out));
+    assert_int_equal(out.height, size);
+    assert_int_equal(out.width, size);
+    assert_int_equal(out.channels, wanted);
+    if (checksum(&out) != expected)
+        fail_msg("differs from torchvision: %s", line);
+    npi_image_clear(&in);
+    npi_image_clear(&out);
+}
+
+static void crop_is_torchvisions_bit_for_bit(void **state) {
+    (void)state;
+    assert_true(each_case("crop.csv", check_crop) >= 200);
+}
+
 static void an_image_of_the_size_is_untouched(void **state) {
     (void)state;
     npi_image in = make_pattern(32, 32, 3, 0), out;
@@ -108,27 +134,37 @@ static void wrong_arguments_are_refused(void **state) {
     npi_transform nothing = {0, 3, NPI_BILINEAR}, alpha = {8, 4, NPI_BILINEAR};
     CHECK_FAILS(npi_transform_apply(&nothing, &in, &out), NPOS_INVALID_ARGUMENT, "size 0");
     CHECK_FAILS(npi_transform_apply(&alpha, &in, &out), NPOS_INVALID_ARGUMENT, "4 channels");
+    const npi_window beside[] = {{0, 1, 8, 8}, {-1, 0, 4, 4}, {0, 0, 0, 4}, {4, 4, 5, 4}};
+    npi_transform plain = {8, 1, NPI_BILINEAR};
+    for (int i = 0; i < 4; i++)
+        CHECK_FAILS(npi_transform_crop(&plain, &in, beside[i], &out), NPOS_INVALID_ARGUMENT,
+                    "leaves the image of 8 x 8");
     npi_image_clear(&in);
 }
 
-/* Every allocation of a transform fails once: an error each time, and nothing is left over. */
+/* Every allocation of a transform or a crop fails once: an error each time, and nothing is left
+ * over. */
 static void out_of_memory_is_an_error(void **state) {
     (void)state;
     npi_image in = make_pattern(20, 30, 3, 0), out;
     npi_transform transform = {9, 1, NPI_BICUBIC};
+    const npi_window part = {3, 4, 12, 20};
     size_t before = npi_memory_now();
-    npos_status status = NPOS_OUT_OF_MEMORY;
-    for (int n = 1; status != NPOS_OK; n++) {
-        assert_true(n < 100);
-        npi_memory_fail_after(n);
-        status = npi_transform_apply(&transform, &in, &out);
-        npi_memory_fail_after(0);
-        if (status != NPOS_OK) {
-            assert_int_equal(status, NPOS_OUT_OF_MEMORY);
-            assert_true(npi_memory_now() == before);
+    for (int crop = 0; crop < 2; crop++) {
+        npos_status status = NPOS_OUT_OF_MEMORY;
+        for (int n = 1; status != NPOS_OK; n++) {
+            assert_true(n < 100);
+            npi_memory_fail_after(n);
+            status = crop ? npi_transform_crop(&transform, &in, part, &out)
+                          : npi_transform_apply(&transform, &in, &out);
+            npi_memory_fail_after(0);
+            if (status != NPOS_OK) {
+                assert_int_equal(status, NPOS_OUT_OF_MEMORY);
+                assert_true(npi_memory_now() == before);
+            }
         }
+        npi_image_clear(&out);
     }
-    npi_image_clear(&out);
     npi_image_clear(&in);
 }
 
@@ -136,6 +172,7 @@ int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(resize_is_pillows_bit_for_bit),
         cmocka_unit_test(transform_is_torchvisions_bit_for_bit),
+        cmocka_unit_test(crop_is_torchvisions_bit_for_bit),
         cmocka_unit_test(an_image_of_the_size_is_untouched),
         cmocka_unit_test(a_very_long_image_costs_no_more_than_its_middle),
         cmocka_unit_test(wrong_arguments_are_refused),

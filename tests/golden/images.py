@@ -3,7 +3,7 @@
 
     python3 tests/golden/images.py        (Pillow, torchvision, numpy)
 
-resize.csv and transform.csv hold a line a case: the case's numbers and the CRC-32 of the result's
+resize.csv, transform.csv and crop.csv hold a line a case: the case's numbers and the CRC-32 of the result's
 bytes.  The source images are made by the same generator here and in the test (pattern()).
 *.jpg and *.png are small files, NAME.npy beside them what Image.open(...).convert("RGB") gives (one
 channel where the file is grey).  ycck.jpg was written by libjpeg (jpeg_set_colorspace JCS_YCCK),
@@ -86,6 +86,28 @@ def transform_cases():
     return lines
 
 
+def crop_cases():
+    """torchvision's resized_crop, which RandomResizedCrop calls."""
+    draw = random.Random(3)
+    modes = {torchvision.transforms.InterpolationMode.BILINEAR: 0, torchvision.transforms.InterpolationMode.BICUBIC: 1}
+    lines = []
+    for number in range(120):
+        height, width = draw.randint(1, 130), draw.randint(1, 130)
+        rows, columns = draw.randint(1, height), draw.randint(1, width)
+        top, left = draw.randint(0, height - rows), draw.randint(0, width - columns)
+        size = (32, 24, 60, 7)[number % 4]
+        if number % 10 == 0 and min(height, width) >= size:  # a crop of the size itself
+            rows = columns = size
+            top, left = draw.randint(0, height - size), draw.randint(0, width - size)
+        channels, wanted = ((1, 1), (1, 3), (3, 1), (3, 3))[number // 4 % 4]
+        for mode, mode_number in modes.items():
+            image = pattern(height, width, channels, number % 3).convert("RGB" if wanted == 3 else "L")
+            result = transforms.functional.resized_crop(image, top, left, rows, columns, [size, size], mode)
+            lines.append(f"{height},{width},{channels},{number % 3},{top},{left},{rows},{columns},{size},{wanted},"
+                         f"{mode_number},{crc(result)}")
+    return lines
+
+
 def save_expected(path):
     image = Image.open(path)
     grey = image.mode in ("1", "L", "LA")
@@ -125,6 +147,8 @@ def main():
         head + "# height,width,channels,kind,out_height,out_width,filter,box (4),crc32\n" + "\n".join(resize_cases()) + "\n")
     (HERE / "transform.csv").write_text(
         head + "# height,width,channels,kind,size,out_channels,filter,crc32\n" + "\n".join(transform_cases()) + "\n")
+    (HERE / "crop.csv").write_text(
+        head + "# height,width,channels,kind,top,left,rows,columns,size,out_channels,filter,crc32\n" + "\n".join(crop_cases()) + "\n")
     files()
     for path in sorted([*HERE.glob("*.jpg"), *HERE.glob("*.png")]):
         save_expected(path)

@@ -2,7 +2,7 @@
 
 #include "base/file.h"
 #include "base/memory.h"
-#include "jobs/recipe.h"
+#include "jobs/settings.h"
 
 static npos_status parse(const char *text, npi_recipe *out) {
     return npi_recipe_parse(text, strlen(text), "test.yaml", out);
@@ -31,6 +31,28 @@ static void a_recipe_comes_back_as_it_was_written(void **state) {
     npi_recipe_clear(&recipe);
 }
 
+static void loading_follows_the_recipe_and_the_set(void **state) {
+    (void)state;
+    static const struct {
+        const char *text;
+        int64_t images;
+        bool streams;
+    } cases[] = {
+        {"image_size: 224\n", 53000, false}, /* 7.98 GB */
+        {"image_size: 224\n", 54000, true},
+        {"image_size: 224\nloading: memory\n", 54000, false},
+        {"loading: stream\n", 1, true},
+        {"crop_filter: bicubic\n", 1, true},
+        {"channels: 1\nimage_size: 224\nmean: 0.5\nstd: 0.2\n", 54000, false},
+    };
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        npi_recipe recipe;
+        CHECK_OK(parse(cases[i].text, &recipe));
+        assert_int_equal(npi_settings_streams(&recipe, cases[i].images), cases[i].streams);
+        npi_recipe_clear(&recipe);
+    }
+}
+
 static void wrong_recipes_are_refused_with_place_and_reason(void **state) {
     (void)state;
     npi_recipe recipe;
@@ -55,6 +77,9 @@ static void wrong_recipes_are_refused_with_place_and_reason(void **state) {
         {"lr: \"1\n", "not YAML", NPOS_BAD_DATA},
         {"k: 2000\n", "does not exist in a ring of 1000", NPOS_INVALID_ARGUMENT},
         {"pick: 300\n", "pick <= select <= ring", NPOS_INVALID_ARGUMENT},
+        {"crop_filter: bicubic\nloading: memory\n", "made of streamed images",
+         NPOS_INVALID_ARGUMENT},
+        {"loading: disk\n", "not one of {auto, memory, stream}", NPOS_INVALID_ARGUMENT},
         {"keep: 601\n", "only 600 noise vectors", NPOS_INVALID_ARGUMENT},
         {"std: '0 1 1'\n", "statistics of pixels", NPOS_INVALID_ARGUMENT},
         {"mean: '0.1 0.2'\n", "is not 1 or 3 numbers", NPOS_INVALID_ARGUMENT},
@@ -111,6 +136,7 @@ static void base_recipes_may_not_turn_in_circles(void **state) {
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(a_recipe_comes_back_as_it_was_written),
+        cmocka_unit_test(loading_follows_the_recipe_and_the_set),
         cmocka_unit_test(wrong_recipes_are_refused_with_place_and_reason),
         cmocka_unit_test(set_names_the_nearest_key),
         cmocka_unit_test(every_shipped_recipe_is_sound),

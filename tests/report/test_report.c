@@ -140,6 +140,19 @@ static void missing_parts_are_named(void **state) {
     assert_non_null(strstr(text, "data-6.npy"));
     assert_int_equal(count_of(text, "<img "), 4 * 24);
     npi_free(text);
+    /* they are back, but broken */
+    CHECK_OK(npi_make_folders(check_path(run, "data-6.npy")));
+    for (int i = 0; i < FIX_OOD; i++) {
+        char name[64];
+        snprintf(name, sizeof name, "data-6.npy/%03d.png", i);
+        fix_text(run, name, "\x89PNG\r\n\x1a\n and no more");
+    }
+    CHECK_OK(report(run, NULL, 0));
+    text = read_page(run);
+    check_well_formed(text);
+    assert_int_equal(count_of(text, "class=\"missing\""), 1);
+    assert_non_null(strstr(text, ".png: damaged PNG"));
+    npi_free(text);
     /* nothing is there but the model */
     assert_int_equal(remove(check_path(run, "eval.json")), 0);
     assert_int_equal(remove(check_path(run, "log.jsonl")), 0);
