@@ -1,120 +1,167 @@
-/* Exact nearest neighbours. */
-#include "devices/cuda/cuda_ood.cuh"
+/* The entries for neighbours: rows to halves, products by cuBLAS, the rest in cuda_knn_select.cu. */
+#include "devices/cuda/cuda_knn.cuh"
 
-enum { WARPS = 16, THREADS = 32 * WARPS, WORKSPACE_BYTES = 512 << 20 };
+enum { WARPS = 8, THREADS = 32 * WARPS, WORKSPACE_BYTES = 512 << 20, FEW_QUERIES = 64 };
 
-typedef struct search {
-    int n, dim, k;
-    int64_t m;
-    const float *queries, *bank;
-    float *near; /* [queries at a time][m]: minus the distance */
-} search;
+/* By one lane of a warp; most calls find that there is nothing to do. */
+static __device__ __forceinline__ void raise(uint32_t *to, uint32_t bits) {
+    if (bits > *(volatile uint32_t *)to)
+        atomicMax(to, bits);
+}
 
-/* By one warp, in every lane: the squared distance in float64; what is not a number is infinitely
- * far. */
-static __device__ __forceinline__ float exact(int dim, const float *a, const float *b, int lane) {
-    double sum = 0.0;
+/* A warp to each row: the largest element of all. */
+static __global__ void __launch_bounds__(THREADS)
+    measure_rows(npi_half_rows rows, int64_t n, int dim) {
+    int64_t row = (int64_t)blockIdx.x * WARPS + threadIdx.x / 32;
+    int lane = (int)threadIdx.x % 32;
+    if (row >= n) /* whole warps */
+        return;
+    const float *from = rows.from + row * dim;
+    float most = 0.0f;
 #pragma unroll 4
     for (int j = lane; j < dim; j += 32) {
-        double e = (double)a[j] - (double)b[j];
-        sum = fma(e, e, sum);
+        float size = fabsf(from[j]);
+        most = size < INFINITY ? fmaxf(most, size) : most;
     }
-    sum = npi_warp_sum_double(sum);
-    return sum == sum ? (float)sum : INFINITY;
+    most = npi_warp_max(most);
+    if (lane == 0)
+        raise(&rows.bounds->element, __float_as_uint(most));
 }
 
-/* The k-th largest of row[0..m) by the whole block, in every thread. */
-static __device__ float block_kth(int m, int k, const float *row) {
-    __shared__ int counts[WARPS];
-    __shared__ float extremes[WARPS];
-    int thread = (int)threadIdx.x, warp = thread / 32;
-    auto together = [&](float mine, bool most) {
-        __syncthreads();
-        if (thread % 32 == 0)
-            extremes[warp] = mine;
-        __syncthreads();
-        float all = extremes[0];
-        for (int w = 1; w < WARPS; w++)
-            all = most ? fmaxf(all, extremes[w]) : fminf(all, extremes[w]);
-        return all;
-    };
-    auto count = [&](float from) {
-        int counted = 0, all = 0;
-#pragma unroll 4
-        for (int i = thread; i < m; i += THREADS)
-            counted += row[i] >= from;
-        counted = npi_warp_count(counted);
-        __syncthreads();
-        if (thread % 32 == 0)
-            counts[warp] = counted;
-        __syncthreads();
-        for (int w = 0; w < WARPS; w++)
-            all += counts[w];
-        return all;
-    };
-    auto smallest = [&](float from) {
-        float least = INFINITY;
-        for (int i = thread; i < m; i += THREADS)
-            least = row[i] >= from ? fminf(least, row[i]) : least;
-        return together(npi_warp_min(least), false);
-    };
-    auto largest = [&]() {
-        float most = -INFINITY;
-        for (int i = thread; i < m; i += THREADS)
-            most = fmaxf(most, row[i]);
-        return together(npi_warp_max(most), true);
-    };
-    return npi_kth_search(m, k, count, smallest, largest);
-}
-
-/* A block to each query: all distances, then the answers.  `kth` or `index` and `distance` are what
- * is asked for. */
+/* A warp to each row. */
 static __global__ void __launch_bounds__(THREADS)
-    plain_search(search s, int first, float *kth, int64_t *index, float *distance) {
-    int64_t q = first + (int64_t)blockIdx.x;
-    int warp = (int)threadIdx.x / 32, lane = (int)threadIdx.x % 32;
-    float *near = s.near + (int64_t)blockIdx.x * s.m;
-    const float *query = s.queries + q * s.dim;
-    for (int64_t i = warp; i < s.m; i += WARPS) {
-        float d = exact(s.dim, query, s.bank + i * s.dim, lane);
-        if (lane == 0)
-            near[i] = -d;
+    round_rows(npi_half_rows rows, int64_t n, int64_t padded, int dim, int depth) {
+    int64_t row = (int64_t)blockIdx.x * WARPS + threadIdx.x / 32;
+    int lane = (int)threadIdx.x % 32;
+    if (row >= padded) /* whole warps */
+        return;
+    /* the largest element becomes 2^13 to 2^14: what is small beside it keeps its bits too */
+    float largest = __uint_as_float(rows.bounds->element);
+    int power = largest > 0.0f ? min(max(13 - ilogbf(largest), -100), 100) : 0;
+    float scale = ldexpf(1.0f, power);
+    double inverse = ldexp(1.0, -power), square = 0.0, error = 0.0;
+    const float *from = rows.from + row * dim;
+    __half *to = rows.to + row * depth;
+#pragma unroll 4
+    for (int j = lane; j < depth; j += 32) {
+        float x = row < n && j < dim ? from[j] : 0.0f;
+        __half rounded = __float2half_rn(x * scale);
+        double missing = (double)x - (double)__half2float(rounded) * inverse;
+        square += (double)x * (double)x;
+        error += missing * missing;
+        to[j] = rounded;
     }
-    __syncthreads();
-    float last = block_kth((int)s.m, s.k, near);
-    if (kth && threadIdx.x == 0)
-        kth[q] = -last;
-    for (int i = warp; !kth && i < s.m; i += WARPS) {
-        float mine = near[i];
-        if (mine < last)
-            continue;
-        int rank = npi_warp_rank((int)s.m, -mine, i, lane, [&](int j) { return -near[j]; });
-        if (rank >= s.k || lane != 0)
-            continue;
-        if (index)
-            index[q * s.k + rank] = i;
-        if (distance)
-            distance[q * s.k + rank] = -mine;
+    square = npi_warp_sum_double(square);
+    error = npi_warp_sum_double(error);
+    bool bounded = square < 1e30; /* false for what is not a number, too */
+    for (int j = lane; !bounded && j < depth; j += 32)
+        to[j] = __float2half_rn(0.0f);
+    if (lane != 0)
+        return;
+    if (row == 0)
+        *rows.scale = scale;
+    if (rows.square)
+        rows.square[row] = bounded && row < n ? (float)square : INFINITY;
+    if (row >= n)
+        return;
+    float norm = bounded ? __double2float_ru(sqrt(square) * (1.0 + 1e-9)) : INFINITY,
+          off = bounded ? __double2float_ru(sqrt(error) * (1.0 + 1e-9)) : INFINITY;
+    if (rows.norm) {
+        rows.norm[row] = norm;
+        rows.error[row] = off;
     }
+    if (!bounded) {
+        raise(&rows.bounds->unbounded, square < INFINITY ? 2 : 1);
+        return;
+    }
+    raise(&rows.bounds->norm, __float_as_uint(norm));
+    raise(&rows.bounds->error, __float_as_uint(off));
+    raise(&rows.bounds->square, __float_as_uint((float)square));
+    raise(&rows.bounds->least_square, ~__float_as_uint((float)square));
+}
+
+static npos_status to_halves(npi_device *dev, const npi_half_rows *rows, int64_t n, int64_t padded,
+                             int dim, int depth) {
+    cudaStream_t stream = npi_cuda_stream(dev);
+    unsigned blocks = (unsigned)npi_ceil_div(padded, WARPS);
+    CUDA_TRY("neighbours", cudaMemsetAsync(rows->bounds, 0, sizeof *rows->bounds, stream));
+    measure_rows<<<blocks, THREADS, 0, stream>>>(*rows, n, dim);
+    round_rows<<<blocks, THREADS, 0, stream>>>(*rows, n, padded, dim, depth);
+    return npi_cuda_launched(dev, "neighbours: rows");
+}
+
+static npos_status lay_out(npi_device *dev, npi_search *s, int chunk) {
+    size_t q = (size_t)chunk, columns = (size_t)s->columns, depth = (size_t)s->depth;
+    npi_piece pieces[] = {{&s->product, q * columns * sizeof(float)},
+                          {&s->queries.to, q * depth * sizeof(__half)},
+                          {&s->queries.norm, q * sizeof(float)},
+                          {&s->queries.error, q * sizeof(float)},
+                          {&s->queries.scale, sizeof(float)},
+                          {&s->queries.bounds, sizeof(npi_row_bounds)},
+                          {&s->bank.to, columns * depth * sizeof(__half)},
+                          {&s->bank.square, columns * sizeof(float)},
+                          {&s->bank.scale, sizeof(float)},
+                          {&s->bank.bounds, sizeof(npi_row_bounds)}};
+    int count = s->plain ? 1 : (int)(sizeof pieces / sizeof *pieces);
+    void *memory;
+    NPI_TRY(npi_cuda_scratch(dev, npi_cuda_lay_out(pieces, count, NULL), &memory));
+    npi_cuda_lay_out(pieces, count, memory);
+    return NPOS_OK;
+}
+
+/* Queries at a time: what WORKSPACE_BYTES hold, in chunks of about one size. */
+static int chunk_of(int n, int columns) {
+    int64_t fit = WORKSPACE_BYTES / ((int64_t)sizeof(float) * columns);
+    int most = fit < FEW_QUERIES ? FEW_QUERIES : fit < n ? (int)fit : n;
+    int chunk = npi_ceil_div(n, npi_ceil_div(n, most)), whole = (chunk + 127) / 128 * 128;
+    return whole <= most ? whole : chunk;
 }
 
 static npos_status find(npi_device *dev, int n, const float *queries, int64_t m, const float *bank,
                         int dim, int k, float *kth, int64_t *index, float *distance) {
-    if (n < 0 || dim < 1 || k < 1 || k > m || m > INT32_MAX - 1024)
+    if (n < 0 || dim < 1 || k < 1 || k > m || m > INT32_MAX - 65536)
         return npi_fail(NPOS_INVALID_ARGUMENT,
                         "neighbours: k is %d, expected 1 to the bank's %lld rows, fewer than 2^31 "
                         "(%d queries of dimension %d)",
                         k, (long long)m, n, dim);
-    search s = {.n = n, .dim = dim, .k = k, .m = m, .queries = queries, .bank = bank};
-    int64_t fit = WORKSPACE_BYTES / ((int64_t)sizeof(float) * m);
-    int chunk = fit < 1 ? 1 : fit < n ? (int)fit : n;
-    NPI_TRY(npi_cuda_scratch(dev, (size_t)chunk * (size_t)m * sizeof(float), &s.near));
+    if (n == 0)
+        return NPOS_OK;
+    npi_search s = {.dim = dim,
+                    .depth = npi_cuda_padded(dim),
+                    .k = k,
+                    .m = (int)m,
+                    .columns = npi_cuda_padded((int)m),
+                    .room = npi_cuda_select_room(k),
+                    .plain = npi_cuda_select_room(k) == 0};
+    int chunk = chunk_of(n, s.columns);
+    NPI_TRY(lay_out(dev, &s, chunk));
+    s.bank.from = bank;
+    if (!s.plain)
+        NPI_TRY(to_halves(dev, &s.bank, m, s.columns, dim, s.depth));
     for (int first = 0; first < n; first += chunk) {
-        int there = min(chunk, n - first);
-        plain_search<<<(unsigned)there, THREADS, 0, npi_cuda_stream(dev)>>>(s, first, kth, index,
-                                                                            distance);
+        int count = min(chunk, n - first);
+        int64_t at = (int64_t)first * k;
+        s.queries.from = queries + (int64_t)first * dim;
+        npi_row_product product = {.type = CUDA_R_16F,
+                                   .x_rows = count,
+                                   .y_rows = s.columns,
+                                   .depth = s.depth,
+                                   .x = s.queries.to,
+                                   .y = s.bank.to,
+                                   .c = s.product,
+                                   .ldx = s.depth,
+                                   .ldy = s.depth,
+                                   .ldc = s.columns,
+                                   .scale = 1.0f,
+                                   .batch = 1};
+        if (!s.plain) {
+            NPI_TRY(to_halves(dev, &s.queries, count, count, dim, s.depth));
+            NPI_TRY(npi_cuda_row_product(dev, "neighbours", &product));
+        }
+        NPI_TRY(npi_cuda_select(dev, &s, count, kth ? kth + first : NULL, index ? index + at : NULL,
+                                distance ? distance + at : NULL));
     }
-    return npi_cuda_launched(dev, "neighbours");
+    return NPOS_OK;
 }
 
 npos_status npi_cuda_kth_neighbour(npi_device *dev, int n, const float *queries, int64_t m,
