@@ -307,8 +307,8 @@ static size_t lay_out(room *r, int chunk, void *at) {
 
 /* Classes at a time: as many as CHUNK_BYTES hold, and chunks of about one size. */
 static int chunk_of(room *r) {
-    size_t one = lay_out(r, 1, NULL), two = lay_out(r, 2, NULL);
-    size_t fit = CHUNK_BYTES / (two - one);
+    size_t each = (lay_out(r, 17, NULL) - lay_out(r, 1, NULL)) / 16 + 1;
+    size_t fit = CHUNK_BYTES / each;
     int most = fit < 1 ? 1 : fit < (size_t)r->d.classes ? (int)fit : r->d.classes;
     int chunks = npi_ceil_div(r->d.classes, most);
     return npi_ceil_div(r->d.classes, chunks);
