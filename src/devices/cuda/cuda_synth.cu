@@ -10,14 +10,16 @@
  * Precision of the products.  A device that computes in float32 multiplies in float32.  One that
  * computes in bf16 splits each factor into two halves, x = x1 + x2 with x1 = half(x) and
  * x2 = half(x - x1), and adds x2 y1 + x1 y1 + x1 y2 on its tensor cores: one product of three times
- * the depth.  |x - x1 - x2| <= 2^-22 |x| and |x2 y2| <= 2^-22 |x y|, so the error is that of a
- * float32 product, about 1e-6 of a distance.  A row lies in memory as (x2, x1, x1, x2): its first
- * three parts are the one factor and its last three the other.
+ * the depth.  |x - x1 - x2| <= 2^-22 |x| and |x2 y2| <= 2^-22 |x y|; with the truncated sums of
+ * tensor cores, distances are off by some 3e-6 that all have in common, and by some 5e-7 that
+ * differ: rows closer together than that may change places.  (One half alone: 1e-4.)  A row lies in
+ * memory as (x2, x1, x1, x2): its first three parts are the one factor and its last three the other.
  *
  * Distances are compared as cosines: d = 2 - 2 x, x the k-th largest, so the smallest x is the
  * farthest.  A zero row of the ring has distance 1 from every unit vector and 0 from another zero
  * row, in the terms of x: 1/2 and 1; with `authors` it is infinitely far from everything. */
 #include <cstdlib>
+#include <cstring>
 #include <cuda_fp16.h>
 
 #include "devices/cuda/cuda_ood.cuh"
@@ -54,9 +56,42 @@ typedef struct synth {
 
 /* ---- factors ---- */
 
-static __device__ __forceinline__ void split(float value, __half *first, __half *second) {
-    *first = __float2half_rn(value);
-    *second = __float2half_rn(value - __half2float(*first));
+/* x = first + second, in halves. */
+static __device__ __forceinline__ void split(float4 x, uint2 *first, uint2 *second) {
+    float value[4] = {x.x, x.y, x.z, x.w};
+    __half one[4], two[4];
+#pragma unroll
+    for (int i = 0; i < 4; i++) {
+        one[i] = __float2half_rn(value[i]);
+        two[i] = __float2half_rn(value[i] - __half2float(one[i]));
+    }
+    memcpy(first, one, sizeof one);
+    memcpy(second, two, sizeof two);
+}
+
+static __device__ __forceinline__ bool in_fours(const float *rows, int dim) {
+    return dim % 4 == 0 && (uintptr_t)rows % 16 == 0;
+}
+
+/* Elements j .. j + 3 of a row, zeros behind its end. */
+static __device__ __forceinline__ float4 load_four(bool fours, const float *row, int j, int dim) {
+    if (fours)
+        return j < dim ? *(const float4 *)(row + j) : make_float4(0.0f, 0.0f, 0.0f, 0.0f);
+    return make_float4(j < dim ? row[j] : 0.0f, j + 1 < dim ? row[j + 1] : 0.0f,
+                       j + 2 < dim ? row[j + 2] : 0.0f, j + 3 < dim ? row[j + 3] : 0.0f);
+}
+
+static __device__ __forceinline__ void store_four(float *row, int j, int dim, float4 x) {
+    float value[4] = {x.x, x.y, x.z, x.w};
+#pragma unroll
+    for (int i = 0; i < 4; i++)
+        if (j + i < dim)
+            row[j + i] = value[i];
+}
+
+static __device__ __forceinline__ double square_of(float4 x) {
+    return (double)x.x * (double)x.x + (double)x.y * (double)x.y + (double)x.z * (double)x.z +
+           (double)x.w * (double)x.w;
 }
 
 /* A warp to each row of the chunk. */
@@ -66,30 +101,31 @@ static __global__ void __launch_bounds__(THREADS)
     int lane = (int)threadIdx.x % 32, dim = r.d.dim;
     if (row >= count) /* whole warps */
         return;
+    bool fours = in_fours(ring_rows, dim);
     const float *from = ring_rows + row * dim;
     double square = 0.0;
 #pragma unroll 4
-    for (int j = lane; j < dim; j += 32)
-        square += (double)from[j] * (double)from[j];
+    for (int j = 4 * lane; j < dim; j += 128)
+        square += square_of(load_four(fours, from, j, dim));
     float length = (float)sqrt(npi_warp_sum_double(square));
     if (!(length >= 1e-12f)) /* as good as a zero row: what normalisation leaves has no length */
         length = 0.0f;
-    float inverse = length > 0.0f ? 1.0f / length : 0.0f;
+    float scale = length > 0.0f ? (r.split ? UNIT_SCALE : 1.0f) / length : 0.0f;
     if (lane == 0)
         r.length[row] = length;
-    if (!r.split) {
-        float *to = (float *)r.rows + row * dim;
-        for (int j = lane; j < dim; j += 32)
-            to[j] = from[j] * inverse;
-        return;
-    }
-    __half *to = (__half *)r.rows + row * 4 * r.depth;
-#pragma unroll 4
-    for (int j = lane; j < dim; j += 32) {
-        __half first, second;
-        split(from[j] * inverse * UNIT_SCALE, &first, &second);
-        to[j] = to[3 * r.depth + j] = second;
-        to[r.depth + j] = to[2 * r.depth + j] = first;
+    __half *halves = (__half *)r.rows + row * 4 * r.depth;
+#pragma unroll 2
+    for (int j = 4 * lane; j < r.depth; j += 128) {
+        float4 x = load_four(fours, from, j, dim);
+        x = make_float4(x.x * scale, x.y * scale, x.z * scale, x.w * scale);
+        if (!r.split) {
+            store_four((float *)r.rows + row * dim, j, dim, x);
+            continue;
+        }
+        uint2 first, second;
+        split(x, &first, &second);
+        *(uint2 *)(halves + j) = *(uint2 *)(halves + 3 * r.depth + j) = second;
+        *(uint2 *)(halves + r.depth + j) = *(uint2 *)(halves + 2 * r.depth + j) = first;
     }
 }
 
@@ -102,24 +138,21 @@ static __global__ void __launch_bounds__(THREADS)
         return;
     uint64_t number = step->number;
     double square = 0.0;
-    for (int quad = lane; 4 * quad < dim; quad += 32) {
-        float value[4];
-        if (!given)
-            *(float4 *)value =
-                npi_four_normals(r.d.seed, NPI_RANDOM_NOISE, number, (uint32_t)row, (uint32_t)quad);
-#pragma unroll
-        for (int i = 0; i < 4; i++) {
-            int j = 4 * quad + i;
-            if (j >= dim)
-                break;
-            float x = given ? given[row * dim + j] : value[i];
-            square += (double)x * (double)x;
-            r.noise[row * dim + j] = x;
-            if (r.split) {
-                __half *to = (__half *)r.noise_rows + row * 3 * r.depth + j;
-                split(x, to + r.depth, to);
-                to[2 * r.depth] = to[r.depth];
-            }
+    __half *halves = (__half *)r.noise_rows + row * 3 * r.depth;
+    for (int j = 4 * lane; j < dim; j += 128) {
+        float4 x = given ? load_four(false, given + row * dim, j, dim)
+                         : npi_four_normals(r.d.seed, NPI_RANDOM_NOISE, number, (uint32_t)row,
+                                            (uint32_t)j / 4);
+        x.y = j + 1 < dim ? x.y : 0.0f;
+        x.z = j + 2 < dim ? x.z : 0.0f;
+        x.w = j + 3 < dim ? x.w : 0.0f;
+        square += square_of(x);
+        store_four(r.noise + row * dim, j, dim, x);
+        if (r.split) {
+            uint2 first, second;
+            split(x, &first, &second);
+            *(uint2 *)(halves + j) = second;
+            *(uint2 *)(halves + r.depth + j) = *(uint2 *)(halves + 2 * r.depth + j) = first;
         }
     }
     square = npi_warp_sum_double(square);
