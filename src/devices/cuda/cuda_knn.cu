@@ -1,4 +1,6 @@
 /* The entries for neighbours: rows to halves, products by cuBLAS, the rest in cuda_knn_select.cu. */
+#include <cstring>
+
 #include "devices/cuda/cuda_knn.cuh"
 
 enum { WARPS = 8, THREADS = 32 * WARPS, WORKSPACE_BYTES = 512 << 20, FEW_QUERIES = 64 };
@@ -16,12 +18,16 @@ static __global__ void __launch_bounds__(THREADS)
     int lane = (int)threadIdx.x % 32;
     if (row >= n) /* whole warps */
         return;
+    bool fours = npi_in_fours(rows.from, dim);
     const float *from = rows.from + row * dim;
     float most = 0.0f;
 #pragma unroll 4
-    for (int j = lane; j < dim; j += 32) {
-        float size = fabsf(from[j]);
-        most = size < INFINITY ? fmaxf(most, size) : most;
+    for (int j = 4 * lane; j < dim; j += 128) {
+        float4 x = npi_load_four(fours, from, j, dim);
+        float size[4] = {fabsf(x.x), fabsf(x.y), fabsf(x.z), fabsf(x.w)};
+#pragma unroll
+        for (int i = 0; i < 4; i++)
+            most = size[i] < INFINITY ? fmaxf(most, size[i]) : most;
     }
     most = npi_warp_max(most);
     if (lane == 0)
@@ -40,22 +46,30 @@ static __global__ void __launch_bounds__(THREADS)
     int power = largest > 0.0f ? min(max(13 - ilogbf(largest), -100), 100) : 0;
     float scale = ldexpf(1.0f, power);
     double inverse = ldexp(1.0, -power), square = 0.0, error = 0.0;
+    bool fours = npi_in_fours(rows.from, dim);
     const float *from = rows.from + row * dim;
     __half *to = rows.to + row * depth;
 #pragma unroll 4
-    for (int j = lane; j < depth; j += 32) {
-        float x = row < n && j < dim ? from[j] : 0.0f;
-        __half rounded = __float2half_rn(x * scale);
-        double missing = (double)x - (double)__half2float(rounded) * inverse;
-        square += (double)x * (double)x;
-        error += missing * missing;
-        to[j] = rounded;
+    for (int j = 4 * lane; j < depth; j += 128) {
+        float4 four = npi_load_four(fours, from, j, row < n ? dim : 0);
+        float x[4] = {four.x, four.y, four.z, four.w};
+        __half rounded[4];
+#pragma unroll
+        for (int i = 0; i < 4; i++) {
+            rounded[i] = __float2half_rn(x[i] * scale);
+            double missing = (double)x[i] - (double)__half2float(rounded[i]) * inverse;
+            square += (double)x[i] * (double)x[i];
+            error += missing * missing;
+        }
+        uint2 bits;
+        memcpy(&bits, rounded, sizeof bits);
+        *(uint2 *)(to + j) = bits;
     }
     square = npi_warp_sum_double(square);
     error = npi_warp_sum_double(error);
     bool bounded = square < 1e30; /* false for what is not a number, too */
-    for (int j = lane; !bounded && j < depth; j += 32)
-        to[j] = __float2half_rn(0.0f);
+    for (int j = 4 * lane; !bounded && j < depth; j += 128)
+        *(uint2 *)(to + j) = make_uint2(0, 0);
     if (lane != 0)
         return;
     if (row == 0)

@@ -97,6 +97,22 @@ static __device__ __forceinline__ double npi_warp_sum_double(double value) {
     return value;
 }
 
+/* ---- rows ---- */
+
+/* Whether npi_load_four may read 16 bytes at once. */
+static __device__ __forceinline__ bool npi_in_fours(const float *rows, int dim) {
+    return dim % 4 == 0 && (uintptr_t)rows % 16 == 0;
+}
+
+/* Elements j .. j + 3 of a row, zeros behind its end. */
+static __device__ __forceinline__ float4 npi_load_four(bool fours, const float *row, int j,
+                                                       int dim) {
+    if (fours)
+        return j < dim ? *(const float4 *)(row + j) : make_float4(0.0f, 0.0f, 0.0f, 0.0f);
+    return make_float4(j < dim ? row[j] : 0.0f, j + 1 < dim ? row[j + 1] : 0.0f,
+                       j + 2 < dim ? row[j + 2] : 0.0f, j + 3 < dim ? row[j + 3] : 0.0f);
+}
+
 /* ---- selection ---- */
 
 /* Integers in the order of the floats. */

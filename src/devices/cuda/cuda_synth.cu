@@ -69,18 +69,6 @@ static __device__ __forceinline__ void split(float4 x, uint2 *first, uint2 *seco
     memcpy(second, two, sizeof two);
 }
 
-static __device__ __forceinline__ bool in_fours(const float *rows, int dim) {
-    return dim % 4 == 0 && (uintptr_t)rows % 16 == 0;
-}
-
-/* Elements j .. j + 3 of a row, zeros behind its end. */
-static __device__ __forceinline__ float4 load_four(bool fours, const float *row, int j, int dim) {
-    if (fours)
-        return j < dim ? *(const float4 *)(row + j) : make_float4(0.0f, 0.0f, 0.0f, 0.0f);
-    return make_float4(j < dim ? row[j] : 0.0f, j + 1 < dim ? row[j + 1] : 0.0f,
-                       j + 2 < dim ? row[j + 2] : 0.0f, j + 3 < dim ? row[j + 3] : 0.0f);
-}
-
 static __device__ __forceinline__ void store_four(float *row, int j, int dim, float4 x) {
     float value[4] = {x.x, x.y, x.z, x.w};
 #pragma unroll
@@ -101,12 +89,12 @@ static __global__ void __launch_bounds__(THREADS)
     int lane = (int)threadIdx.x % 32, dim = r.d.dim;
     if (row >= count) /* whole warps */
         return;
-    bool fours = in_fours(ring_rows, dim);
+    bool fours = npi_in_fours(ring_rows, dim);
     const float *from = ring_rows + row * dim;
     double square = 0.0;
 #pragma unroll 4
     for (int j = 4 * lane; j < dim; j += 128)
-        square += square_of(load_four(fours, from, j, dim));
+        square += square_of(npi_load_four(fours, from, j, dim));
     float length = (float)sqrt(npi_warp_sum_double(square));
     if (!(length >= 1e-12f)) /* as good as a zero row: what normalisation leaves has no length */
         length = 0.0f;
@@ -116,7 +104,7 @@ static __global__ void __launch_bounds__(THREADS)
     __half *halves = (__half *)r.rows + row * 4 * r.depth;
 #pragma unroll 2
     for (int j = 4 * lane; j < r.depth; j += 128) {
-        float4 x = load_four(fours, from, j, dim);
+        float4 x = npi_load_four(fours, from, j, dim);
         x = make_float4(x.x * scale, x.y * scale, x.z * scale, x.w * scale);
         if (!r.split) {
             store_four((float *)r.rows + row * dim, j, dim, x);
@@ -140,7 +128,7 @@ static __global__ void __launch_bounds__(THREADS)
     double square = 0.0;
     __half *halves = (__half *)r.noise_rows + row * 3 * r.depth;
     for (int j = 4 * lane; j < dim; j += 128) {
-        float4 x = given ? load_four(false, given + row * dim, j, dim)
+        float4 x = given ? npi_load_four(false, given + row * dim, j, dim)
                          : npi_four_normals(r.d.seed, NPI_RANDOM_NOISE, number, (uint32_t)row,
                                             (uint32_t)j / 4);
         x.y = j + 1 < dim ? x.y : 0.0f;
