@@ -134,8 +134,11 @@ static __device__ __forceinline__ float npi_unkey(uint32_t key) {
 template <class Count, class Smallest, class Largest>
 static __device__ float npi_kth_search(int n, int k, Count count, Smallest smallest,
                                        Largest largest) {
+    float most = largest();
+    if (k == 1)
+        return most;
     /* n >= at_low >= k values are >= low; at_high < k are >= high */
-    uint32_t low = npi_key(smallest(-INFINITY)), high = npi_key(largest()) + 1;
+    uint32_t low = npi_key(smallest(-INFINITY)), high = npi_key(most) + 1;
     int at_low = n, at_high = 0;
     for (int round = 0; high - low > 1; round++) {
         uint32_t middle = low + (high - low) / 2;
