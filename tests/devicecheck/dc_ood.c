@@ -16,7 +16,8 @@ static void unit_rows(int n, int dim, const float *from, float *to) {
 }
 
 void dc_check_ring_push(dc *d) {
-    static const int shapes[][4] = {{1, 1, 1, 1}, {64, 3, 5, 16}, {33, 10, 7, 129}, {7, 2, 100, 3}};
+    static const int shapes[][4] = {
+        {1, 1, 1, 1}, {64, 3, 5, 16}, {33, 10, 7, 129}, {7, 2, 100, 3}, {1300, 3, 300, 5}};
     for (size_t i = 0; i < sizeof shapes / sizeof *shapes; i++) {
         int n = shapes[i][0], classes = shapes[i][1], size = shapes[i][2], dim = shapes[i][3];
         size_t rows = (size_t)(classes * size * dim);
