@@ -16,7 +16,8 @@ static void unit_rows(int n, int dim, const float *from, float *to) {
 }
 
 void dc_check_ring_push(dc *d) {
-    static const int shapes[][4] = {{1, 1, 1, 1}, {64, 3, 5, 16}, {33, 10, 7, 129}, {7, 2, 100, 3}};
+    static const int shapes[][4] = {
+        {1, 1, 1, 1}, {64, 3, 5, 16}, {33, 10, 7, 129}, {7, 2, 100, 3}, {1300, 3, 300, 5}};
     for (size_t i = 0; i < sizeof shapes / sizeof *shapes; i++) {
         int n = shapes[i][0], classes = shapes[i][1], size = shapes[i][2], dim = shapes[i][3];
         size_t rows = (size_t)(classes * size * dim);
@@ -51,7 +52,8 @@ typedef struct search {
 static const search searches[] = {
     {1, 1, 1, 1, RANDOM},           {31, 33, 16, 33, RANDOM}, {33, 64, 3, 1, DUPLICATES},
     {64, 600, 128, 300, UNIT},      {5, 1100, 512, 50, UNIT}, {7, 100, 24, 100, EQUAL},
-    {16, 2000, 32, 10, DUPLICATES}, {9, 700, 48, 5, FAR},
+    {16, 2000, 32, 10, DUPLICATES}, {9, 700, 48, 5, FAR},     {3, 9000, 24, 40, UNIT},
+    {2, 6001, 9, 50, DUPLICATES},
 };
 
 static float *make_bank(dc *d, const search *s, int rows) {
@@ -376,6 +378,8 @@ void dc_check_synthesise(dc *d) {
         {{2, 40, 32, 4, 12, 3, 30, 5, 0.1f, false, 6}, true, false, true},
         {{3, 60, 32, 10, 20, 2, 40, 8, 0.1f, true, 7}, true, false, false},
         {{2, 40, 16, 4, 12, 2, 30, 5, 0.1f, true, 8}, false, false, true},
+        {{2, 1100, 8, 30, 20, 2, 20, 5, 0.1f, false, 9}, false, false, false},
+        {{1, 2100, 5, 300, 20, 1, 9, 5, 0.1f, false, 10}, false, false, false},
     };
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
         const npi_synth_desc *s = &cases[i].desc;
