@@ -41,8 +41,9 @@ typedef struct npi_screen_rows {
     float factor[NPI_PANEL_ROWS], norm[NPI_PANEL_ROWS], error[NPI_PANEL_ROWS];
 } npi_screen_rows;
 typedef struct npi_screen_columns {
-    float scale[NPI_PANEL_COLUMNS], offset[NPI_PANEL_COLUMNS], square[NPI_PANEL_COLUMNS];
-    float norm, error, slack;
+    float scale[NPI_PANEL_COLUMNS], offset[NPI_PANEL_COLUMNS], square[NPI_PANEL_COLUMNS],
+        error[NPI_PANEL_COLUMNS];
+    float norm, slack; /* of all columns */
 } npi_screen_columns;
 
 typedef struct npi_math {
@@ -57,9 +58,11 @@ typedef struct npi_math {
     /* Copies the x[i] with low < x[i] <= high to `to` (room for n + 16) in order; their number. */
     int (*gather_between)(int n, const float *x, float low, float high, float *to);
     /* Bit j of mask[i] (i < rows, j < NPI_PANEL_COLUMNS) is clear only where
-     * factor[i] (scale[j] c - offset[j]) - square[j] < base[i] - norm[i] error - error[i] norm - slack
-     * (the last three terms with the columns' values) for c = product[i * NPI_PANEL_COLUMNS + j], which
-     * is int32_t where `whole`, else float; where a side is NaN it is set. */
+     *     factor[i] (scale[j] c - offset[j]) - square[j] + norm[i] error[j]
+     *         < base[i] - error[i] norm - slack
+     * (norm[i] and error[i] of the row, the others of the columns) for c = product[i *
+     * NPI_PANEL_COLUMNS + j], which is int32_t where `whole`, else float; where a side is NaN it is
+     * set. */
     void (*screen)(int rows, const void *product, bool whole, const float *base,
                    const npi_screen_rows *of_rows, const npi_screen_columns *of_columns,
                    uint32_t *mask);

@@ -79,13 +79,13 @@ static void screen(int rows, const void *product, bool whole, const float *base,
     float limit[NPI_PANEL_ROWS];
     for (int i = 0; i < rows; i += 16) {
         __m512 l = _mm512_sub_ps(_mm512_loadu_ps(base + i), _mm512_set1_ps(c->slack));
-        l = _mm512_fnmadd_ps(_mm512_loadu_ps(r->norm + i), _mm512_set1_ps(c->error), l);
         l = _mm512_fnmadd_ps(_mm512_loadu_ps(r->error + i), _mm512_set1_ps(c->norm), l);
         _mm512_storeu_ps(limit + i, l);
     }
     const __m512 s0 = _mm512_loadu_ps(c->scale), s1 = _mm512_loadu_ps(c->scale + 16),
                  o0 = _mm512_loadu_ps(c->offset), o1 = _mm512_loadu_ps(c->offset + 16),
-                 q0 = _mm512_loadu_ps(c->square), q1 = _mm512_loadu_ps(c->square + 16);
+                 q0 = _mm512_loadu_ps(c->square), q1 = _mm512_loadu_ps(c->square + 16),
+                 e0 = _mm512_loadu_ps(c->error), e1 = _mm512_loadu_ps(c->error + 16);
     const char *p = product;
     for (int i = 0; i < rows; i++, p += sizeof(float[NPI_PANEL_COLUMNS])) {
         __m512 c0 = _mm512_loadu_ps(p), c1 = _mm512_loadu_ps(p + 64);
@@ -93,34 +93,47 @@ static void screen(int rows, const void *product, bool whole, const float *base,
             c0 = _mm512_cvtepi32_ps(_mm512_castps_si512(c0));
             c1 = _mm512_cvtepi32_ps(_mm512_castps_si512(c1));
         }
-        const __m512 f = _mm512_set1_ps(r->factor[i]), l = _mm512_set1_ps(limit[i]);
+        const __m512 f = _mm512_set1_ps(r->factor[i]), e = _mm512_set1_ps(r->norm[i]),
+                     l = _mm512_set1_ps(limit[i]);
         c0 = _mm512_fmsub_ps(f, _mm512_fmsub_ps(c0, s0, o0), q0);
         c1 = _mm512_fmsub_ps(f, _mm512_fmsub_ps(c1, s1, o1), q1);
+        c0 = _mm512_fmadd_ps(e, e0, c0);
+        c1 = _mm512_fmadd_ps(e, e1, c1);
         mask[i] = (uint32_t)_mm512_cmp_ps_mask(c0, l, _CMP_NLT_UQ) |
                   (uint32_t)_mm512_cmp_ps_mask(c1, l, _CMP_NLT_UQ) << 16;
     }
 }
 
-static inline __m512 step(const float *q, const float *b, __mmask16 there, __m512 sum) {
-    __m512 d = _mm512_sub_ps(_mm512_maskz_loadu_ps(there, q), _mm512_maskz_loadu_ps(there, b));
-    return _mm512_fmadd_ps(d, d, sum);
-}
-
+/* Four rows at a time share the loads of q, and their misses overlap. */
 static void near(size_t n, const float *q, const float *bank, int count, const int32_t *row,
                  float *to) {
-    for (int r = 0; r < count; r++) {
-        const float *b = bank + (size_t)row[r] * n;
-        __m512 sum[4];
-        for (int l = 0; l < 4; l++)
+    enum { ROWS = 4 };
+    for (int r = 0; r < count; r += ROWS) {
+        const float *b[ROWS];
+        __m512 sum[ROWS];
+#pragma GCC unroll 4
+        for (int l = 0; l < ROWS; l++) {
+            b[l] = bank + (size_t)row[r + l < count ? r + l : r] * n;
             sum[l] = _mm512_setzero_ps();
+        }
         size_t i = 0;
-        for (; i + 64 <= n; i += 64)
-            for (size_t l = 0; l < 4; l++)
-                sum[l] = step(q + i + 16 * l, b + i + 16 * l, 0xffff, sum[l]);
-        for (; i < n; i += 16)
-            sum[0] = step(q + i, b + i, first_lanes(n - i < 16 ? (int)(n - i) : 16), sum[0]);
-        to[r] = _mm512_reduce_add_ps(
-            _mm512_add_ps(_mm512_add_ps(sum[0], sum[1]), _mm512_add_ps(sum[2], sum[3])));
+        for (; i + 16 <= n; i += 16) {
+            __m512 x = _mm512_loadu_ps(q + i);
+#pragma GCC unroll 4
+            for (int l = 0; l < ROWS; l++) {
+                __m512 d = _mm512_sub_ps(x, _mm512_loadu_ps(b[l] + i));
+                sum[l] = _mm512_fmadd_ps(d, d, sum[l]);
+            }
+        }
+        const __mmask16 rest = (__mmask16)((1u << (n - i)) - 1u);
+        __m512 x = _mm512_maskz_loadu_ps(rest, q + i);
+#pragma GCC unroll 4
+        for (int l = 0; l < ROWS; l++) {
+            __m512 d = _mm512_sub_ps(x, _mm512_maskz_loadu_ps(rest, b[l] + i));
+            sum[l] = _mm512_fmadd_ps(d, d, sum[l]);
+        }
+        for (int l = 0; l < ROWS && r + l < count; l++)
+            to[r + l] = _mm512_reduce_add_ps(sum[l]);
     }
 }
 

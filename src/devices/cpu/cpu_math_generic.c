@@ -33,11 +33,12 @@ static void screen(int rows, const void *product, bool whole, const float *base,
     const float *p = product;
     (void)whole; /* no products of bytes here */
     for (int i = 0; i < rows; i++, p += NPI_PANEL_COLUMNS) {
-        float limit = base[i] - r->norm[i] * c->error - r->error[i] * c->norm - c->slack;
+        float limit = base[i] - r->error[i] * c->norm - c->slack;
         mask[i] = 0;
         for (int j = 0; j < NPI_PANEL_COLUMNS; j++) {
             float s = r->factor[i] * (c->scale[j] * p[j] - c->offset[j]) - c->square[j];
-            mask[i] |= (uint32_t)!(s < limit) << j;
+            s += r->norm[i] * c->error[j];
+            mask[i] |= (uint32_t) !(s < limit) << j;
         }
     }
 }

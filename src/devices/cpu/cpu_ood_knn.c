@@ -9,6 +9,9 @@
 enum {
     QUERIES = 72 * 14, /* queries at a time */
     HELD = 4 << 20,    /* candidates of all queries at a time, at most */
+    FIRST = 64,        /* rows of the first strip, all of whose pairs pass */
+    RUN = 4,           /* neighbouring rows that stay together: half the misses of single ones */
+    GROW = 32,         /* entries by which a list grows at least before it is shortened */
     SAMPLE = 256       /* rows that choose the centre */
 };
 
@@ -17,7 +20,7 @@ typedef struct search {
     npi_screen screen;
     bool screened; /* few queries do without */
     int threads, panels;
-    int64_t stride; /* the i-th row taken is i * stride % m */
+    int64_t stride; /* of the order in which bank rows are taken, in runs */
     npi_strip *strips;
     float *spare; /* [threads][spare_size]: npi_kth_largest's room */
     npi_scored *scored;
@@ -38,12 +41,20 @@ static int64_t stride_of(int64_t m) {
     }
 }
 
+static int32_t row_at(const search *s, int64_t i) {
+    int64_t runs = s->knn.m / RUN;
+    return (int32_t)(i < runs * RUN ? i / RUN * s->stride % runs * RUN + i % RUN : i);
+}
+
 /* Of the k nearest of m rows, x = k seen / m are expected among the rows seen, with a deviation of
- * sqrt(x); at five deviations and more the rank holds k rows in the end. */
+ * at most sqrt(x) if these are a random sample.  Four deviations more fail one query in ten
+ * thousand, which costs it a plain search. */
 static int rank_of(const npi_knn *s, int64_t seen) {
-    double x = (double)s->k * (double)seen / (double)s->m;
-    double rank = x + 5.0 * sqrt(x) + 6.0;
-    return seen < s->m && rank < s->k ? (int)rank : s->k;
+    double part = (double)seen / (double)s->m, x = part * s->k;
+    if (part >= 1.0)
+        return s->k;
+    double rank = x + 4.0 * sqrt(x * (1.0 - part)) + 4.0;
+    return rank < s->k ? (int)rank : s->k;
 }
 
 void npi_list_shorten(const npi_knn *s, int q, int rank, float *spare) {
@@ -66,7 +77,7 @@ void npi_list_shorten(const npi_knn *s, int q, int rank, float *spare) {
         kept += v >= least;
     }
     l->count = kept;
-    l->full = kept + (kept < 128 ? 64 : kept / 2);
+    l->full = kept + (kept < 4 * GROW ? GROW : kept / 4);
 }
 
 /* Pairs of one query whose near distances are known, to its list. */
@@ -97,10 +108,11 @@ static void append(const npi_knn *s, int q, int count, const float *near, const 
 /* Strip number `number` of the bank against all queries. */
 static void take_strip(search *s, npi_strip *strip, int64_t number, float *spare) {
     const npi_knn *knn = &s->knn;
-    const int64_t first = number * NPI_STRIP, rest = knn->m - first;
-    strip->rows = rest < NPI_STRIP ? (int)rest : NPI_STRIP;
+    const int64_t first = number > 0 ? (number - 1) * NPI_STRIP + FIRST : 0, rest = knn->m - first;
+    const int most = number > 0 ? NPI_STRIP : FIRST;
+    strip->rows = rest < most ? (int)rest : most;
     for (int j = 0; j < strip->rows; j++)
-        strip->row[j] = (int32_t)((first + j) * s->stride % knn->m);
+        strip->row[j] = row_at(s, first + j);
     if (s->screened)
         npi_screen_pack(&s->screen, strip, knn->bank);
     int64_t seen = first + (int64_t)s->threads * NPI_STRIP;
@@ -147,7 +159,7 @@ static void start_query(search *s, int q) {
     atomic_init(&l->lost, !(square < 1e30));
     atomic_flag_clear(&l->busy);
     l->count = 0;
-    l->full = 128;
+    l->full = GROW;
     l->guess = (npi_kth_guess){0.0f, 0.0f};
 }
 
@@ -161,7 +173,7 @@ static void one_chunk(search *s, answer to) {
     npi_knn *knn = &s->knn;
     const npi_math_bytes *bytes = &knn->math->bytes;
     const bool tiles = s->screened && s->screen.bytes;
-    const int64_t strips = (knn->m + NPI_STRIP - 1) / NPI_STRIP;
+    const int64_t strips = (knn->m - FIRST + 2 * NPI_STRIP - 1) / NPI_STRIP;
 #pragma omp parallel num_threads(s->threads)
     {
         const size_t thread = (size_t)omp_get_thread_num();
@@ -228,13 +240,14 @@ static size_t plan(search *s, int queries, char *at) {
     }
     size_t rounded = screen->bytes ? NPI_PANEL_COLUMNS * (size_t)screen->depth : 0;
     for (size_t t = 0; t < threads; t++) {
-        size_t bytes[] = {npi_strip_bytes(screen), NPI_PANEL_COLUMNS * dim * sizeof(float), rounded};
+        size_t bytes[] = {npi_strip_bytes(screen), NPI_PANEL_COLUMNS * dim * sizeof(float),
+                          rounded};
         if (at) {
             npi_strip *strip = &s->strips[t];
             strip->packed = at + used;
             strip->centred = (float *)(void *)(at + used + npi_cpu_room(bytes[0], 1));
-            strip->rounded = (int8_t *)at + used + npi_cpu_room(bytes[0], 1) +
-                             npi_cpu_room(bytes[1], 1);
+            strip->rounded =
+                (int8_t *)at + used + npi_cpu_room(bytes[0], 1) + npi_cpu_room(bytes[1], 1);
             memset(strip->rounded, 0, rounded);
         }
         for (int i = 0; i < 3; i++)
@@ -255,7 +268,9 @@ npos_status npi_cpu_find(npi_device *dev, const npi_math *math, int n, const flo
     if (k < 1 || k > m)
         return npi_fail(NPOS_INVALID_ARGUMENT, "neighbours: k is %d, the bank holds %lld rows", k,
                         (long long)m);
-    search s = {.threads = cpu->threads, .stride = stride_of(m), .screened = n >= NPI_SCREEN_MIN};
+    search s = {.threads = cpu->threads,
+                .stride = stride_of(m < RUN ? 1 : m / RUN),
+                .screened = n >= NPI_SCREEN_MIN};
     s.knn = (npi_knn){.math = math, .m = m, .bank = bank, .dim = dim, .k = k};
     s.knn.error = (dim / 16.0 + 16.0) * 0x1p-24;
     s.knn.room = (k < 1024 ? 2 * k : k + k / 2) + 4 * NPI_STRIP;
@@ -272,7 +287,7 @@ npos_status npi_cpu_find(npi_device *dev, const npi_math *math, int n, const flo
         int32_t sample[SAMPLE];
         int rows = m < SAMPLE ? (int)m : SAMPLE;
         for (int i = 0; i < rows; i++)
-            sample[i] = (int32_t)(i * s.stride % m);
+            sample[i] = row_at(&s, i);
         npi_screen_centre(&s.screen, bank, rows, sample);
     }
     for (int first = 0; first < n; first += chunk) {
@@ -280,8 +295,8 @@ npos_status npi_cpu_find(npi_device *dev, const npi_math *math, int n, const flo
         s.knn.n = n - first < chunk ? n - first : chunk;
         s.knn.queries = queries + (ptrdiff_t)first * dim;
         s.panels = (s.knn.n + mr - 1) / mr;
-        one_chunk(&s, (answer){index ? index + found : NULL, distance ? distance + found : NULL,
-                               all});
+        one_chunk(&s,
+                  (answer){index ? index + found : NULL, distance ? distance + found : NULL, all});
     }
     return NPOS_OK;
 }

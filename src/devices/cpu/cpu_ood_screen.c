@@ -90,30 +90,28 @@ void npi_screen_queries(npi_screen *s, npi_strip *strip, int panel, int n, const
                        s->depth / 4, 1, (float *)(void *)to);
 }
 
-/* One row of the bank for its column of a panel; false if nothing can be said about it. */
-static bool take_column(const npi_screen *s, npi_strip *strip, const float *from, int j,
-                        npi_screen_columns *to, double *norm, double *error) {
+/* One row of the bank to column j of a panel; *norm bounds |b'| and |b~|, if anything does. */
+static void take_column(const npi_screen *s, npi_strip *strip, const float *from, int j,
+                        npi_screen_columns *to, double *norm) {
     const npi_math *math = s->math;
     size_t dim = (size_t)s->dim;
-    float *x = strip->centred + (s->bytes ? 0 : (size_t)j * dim);
-    double square = math->centre(dim, from, s->centre, x);
+    float *x = strip->centred + (s->bytes ? 0 : (size_t)j * dim), scale = 1.0f;
+    int8_t *rounded = strip->rounded + (s->bytes ? (size_t)j * (size_t)s->depth : 0);
+    double square = math->centre(dim, from, s->centre, x), squares = 0.0;
+    int32_t sum = 0;
     if (!(square < 1e30)) {
         memset(x, 0, dim * sizeof *x);
-        memset(strip->rounded + (size_t)j * (size_t)s->depth, 0, s->bytes ? dim : 0);
-        return false;
+        memset(rounded, 0, s->bytes ? dim : 0);
+        return;
     }
-    float scale = 1.0f;
-    int32_t sum = 0;
-    double squares = 0.0;
     if (s->bytes)
-        squares = math->bytes.round(dim, x, strip->rounded + (size_t)j * (size_t)s->depth, &scale,
-                                    &sum);
+        squares = math->bytes.round(dim, x, rounded, &scale, &sum);
+    double length = norm_bound(s, square), error = error_bound(s, squares, length);
     to->scale[j] = scale;
     to->offset[j] = scale * (128.0f * (float)sum);
     to->square[j] = (float)square;
-    *norm = norm_bound(s, square);
-    *error = error_bound(s, squares, *norm);
-    return true;
+    to->error[j] = (float)(1.0001 * error);
+    *norm = length + error;
 }
 
 void npi_screen_pack(const npi_screen *s, npi_strip *strip, const float *bank) {
@@ -121,20 +119,16 @@ void npi_screen_pack(const npi_screen *s, npi_strip *strip, const float *bank) {
         npi_screen_columns *to = &strip->columns[first / NPI_PANEL_COLUMNS];
         int there = strip->rows - first;
         there = there < NPI_PANEL_COLUMNS ? there : NPI_PANEL_COLUMNS;
-        double longest = 0.0, largest = 0.0;
+        double longest = 0.0;
         *to = (npi_screen_columns){.scale = {0}};
         for (int j = 0; j < there; j++) {
-            double norm, error;
+            double norm = INFINITY;
             const float *from = bank + (ptrdiff_t)strip->row[first + j] * s->dim;
-            if (!take_column(s, strip, from, j, to, &norm, &error))
-                norm = error = INFINITY;
+            take_column(s, strip, from, j, to, &norm);
             longest = norm > longest ? norm : longest;
-            largest = error > largest ? error : largest;
         }
-        double unsure = s->uncertainty * longest;
-        to->norm = (float)((longest + largest) * 1.0001);
-        to->error = (float)(largest * 1.0001);
-        to->slack = (float)(2.0001 * unsure * longest);
+        to->norm = (float)(1.0001 * longest);
+        to->slack = (float)(2.0001 * s->uncertainty * longest * longest);
         size_t row = (size_t)s->depth;
         char *packed = (char *)strip->packed + (size_t)first * row * (s->bytes ? 1 : sizeof(float));
         int nr = s->bytes ? s->math->bytes.nr : s->math->nr;
