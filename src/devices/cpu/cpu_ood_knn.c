@@ -20,7 +20,8 @@ typedef struct search {
     npi_screen screen;
     bool screened; /* few queries do without */
     int threads, panels;
-    int64_t stride; /* of the order in which bank rows are taken, in runs */
+    _Atomic int64_t taken; /* bank rows that some thread has begun with */
+    int64_t stride;        /* of the order in which bank rows are taken, in runs */
     npi_strip *strips;
     float *spare; /* [threads][spare_size]: npi_kth_largest's room */
     npi_scored *scored;
@@ -81,8 +82,9 @@ void npi_list_shorten(const npi_knn *s, int q, int rank, float *spare) {
 }
 
 /* Pairs of one query whose near distances are known, to its list. */
-static void append(const npi_knn *s, int q, int count, const float *near, const int32_t *row,
-                   int64_t seen, float *spare) {
+static void append(search *a, int q, int count, const float *near, const int32_t *row,
+                   float *spare) {
+    const npi_knn *s = &a->knn;
     npi_list *l = &s->lists[q];
     size_t at = (size_t)q * (size_t)(s->room + NPI_LIST_SLACK);
     while (atomic_flag_test_and_set_explicit(&l->busy, memory_order_acquire))
@@ -99,7 +101,8 @@ static void append(const npi_knn *s, int q, int count, const float *near, const 
     }
     l->count += kept;
     if (l->count >= l->full || l->count + NPI_STRIP > s->room)
-        npi_list_shorten(s, q, rank_of(s, seen), spare);
+        npi_list_shorten(s, q, rank_of(s, atomic_load_explicit(&a->taken, memory_order_relaxed)),
+                         spare);
     if (l->count + NPI_STRIP > s->room)
         atomic_store_explicit(&l->lost, true, memory_order_relaxed);
     atomic_flag_clear_explicit(&l->busy, memory_order_release);
@@ -111,11 +114,12 @@ static void take_strip(search *s, npi_strip *strip, int64_t number, float *spare
     const int64_t first = number > 0 ? (number - 1) * NPI_STRIP + FIRST : 0, rest = knn->m - first;
     const int most = number > 0 ? NPI_STRIP : FIRST;
     strip->rows = rest < most ? (int)rest : most;
+    /* before any of their pairs can be in a list: what a list has seen is never more */
+    atomic_fetch_add(&s->taken, strip->rows);
     for (int j = 0; j < strip->rows; j++)
         strip->row[j] = row_at(s, first + j);
     if (s->screened)
         npi_screen_pack(&s->screen, strip, knn->bank);
-    int64_t seen = first + (int64_t)s->threads * NPI_STRIP;
     for (int panel = 0; panel < s->panels; panel++) {
         int begin = panel * s->screen.mr, there = knn->n - begin;
         there = there < s->screen.mr ? there : s->screen.mr;
@@ -146,7 +150,7 @@ static void take_strip(search *s, npi_strip *strip, int64_t number, float *spare
                 continue;
             knn->math->near((size_t)knn->dim, knn->queries + (ptrdiff_t)(begin + i) * knn->dim,
                             knn->bank, count, row, near);
-            append(knn, begin + i, count, near, row, seen, spare);
+            append(s, begin + i, count, near, row, spare);
         }
     }
 }
@@ -173,6 +177,7 @@ static void one_chunk(search *s, answer to) {
     npi_knn *knn = &s->knn;
     const npi_math_bytes *bytes = &knn->math->bytes;
     const bool tiles = s->screened && s->screen.bytes;
+    atomic_store(&s->taken, 0);
     const int64_t strips = (knn->m - FIRST + 2 * NPI_STRIP - 1) / NPI_STRIP;
 #pragma omp parallel num_threads(s->threads)
     {
