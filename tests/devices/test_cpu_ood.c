@@ -12,6 +12,7 @@
 #include <cmocka.h>
 
 #include "base/philox.h"
+#include "devices/cpu/cpu_ood.h"
 #include "devices/cpu_plain.h"
 
 static void *get(size_t count, size_t size) {
@@ -189,8 +190,48 @@ static void test_neighbours_degenerate(void **state) {
     }
 }
 
-/* Clustered unit rows, where bfloat16 products alone give other neighbours: every instruction set
- * and every number of threads gives the same bits. */
+/* Every table of kernels that this processor runs, and each number of threads, gives the same
+ * bits. */
+static void same_everywhere(int n, const float *q, int64_t m, const float *b, int dim, int k) {
+    const npi_math *math[] = {&npi_math_generic, npi_math_of(NPI_ISA_AVX2), NULL, NULL};
+    if (!isa_present(NPI_ISA_AVX2))
+        math[1] = NULL;
+#if defined(__x86_64__)
+    if (isa_present(NPI_ISA_AVX512)) {
+        math[2] = &npi_math_avx512;
+        math[3] = npi_math_of(NPI_ISA_AVX512); /* bytes, where the processor has their products */
+    }
+#endif
+    size_t count = (size_t)n * (size_t)k;
+    int64_t *first = get(count, 8), *index = get(count, 8);
+    float *first_d = get(count, 4), *distance = get(count, 4), *kth = get((size_t)n, 4);
+    plain_neighbours(n, q, m, b, dim, k, index, distance);
+    for (int i = 0; i < 4; i++)
+        for (int threads = 1; threads <= 3 && math[i]; threads++) {
+            plain_cpu cpu;
+            npi_device *dev = plain_cpu_open(&cpu, NPI_ISA_GENERIC, threads);
+            bool start = i == 0 && threads == 1;
+            assert_int_equal(npi_cpu_find(dev, math[i], n, q, m, b, dim, k, start ? first : index,
+                                          start ? first_d : distance, true),
+                             NPOS_OK);
+            assert_int_equal(npi_cpu_find(dev, math[i], n, q, m, b, dim, k, NULL, kth, false),
+                             NPOS_OK);
+            for (size_t j = 0; start && j < count; j++)
+                assert_true(fabsf(first_d[j] - distance[j]) <= 1.2e-7f * distance[j]);
+            if (!start) {
+                assert_memory_equal(first, index, count * sizeof *index);
+                assert_memory_equal(first_d, distance, count * sizeof *distance);
+            }
+            for (int j = 0; j < n; j++)
+                assert_true(kth[j] == first_d[j * k + k - 1]);
+            plain_cpu_close(&cpu);
+        }
+    void *all[] = {first, index, first_d, distance, kth};
+    for (int i = 0; i < 5; i++)
+        npi_free(all[i]);
+}
+
+/* Clustered rows, where rounded products alone give other neighbours. */
 static void test_neighbours_same_everywhere(void **state) {
     (void)state;
     enum { N = 60, M = 3000, DIM = 96, K = 40 };
@@ -201,26 +242,62 @@ static void test_neighbours_same_everywhere(void **state) {
     for (int r = 0; r < N; r++)
         for (int j = 0; j < DIM; j++)
             q[r * DIM + j] = normal(8, (size_t)(r % 7 * DIM + j)) + 0.02f * q[r * DIM + j];
-    int64_t first[N * K], index[N * K];
-    float first_d[N * K], distance[N * K];
-    bool have = false;
-    for (npi_isa isa = NPI_ISA_GENERIC; isa <= NPI_ISA_AVX512BF16; isa++)
-        for (int threads = 1; threads <= 3 && isa_present(isa); threads++) {
-            plain_cpu cpu;
-            npi_device *dev = plain_cpu_open(&cpu, isa, threads);
-            assert_int_equal(dev->ood->neighbours(dev, N, q, M, b, DIM, K, index, distance),
-                             NPOS_OK);
-            if (!have) {
-                memcpy(first, index, sizeof index);
-                memcpy(first_d, distance, sizeof distance);
-                have = true;
-            }
-            assert_memory_equal(first, index, sizeof index);
-            assert_memory_equal(first_d, distance, sizeof distance);
-            plain_cpu_close(&cpu);
-        }
+    same_everywhere(N, q, M, b, DIM, K);
+    /* far from the origin, tiny, huge, and one row that is none of these */
+    static const float scale[] = {1.0f, 1e-12f, 1e-21f, 1e13f, 1e18f}, shift[] = {30, 0, 0, 0, 0};
+    for (int s = 0; s < 5; s++) {
+        float *x = get(M * DIM, 4), *y = get(N * DIM, 4);
+        for (int i = 0; i < M * DIM; i++)
+            x[i] = (b[i] + shift[s]) * scale[s];
+        for (int i = 0; i < N * DIM; i++)
+            y[i] = (q[i] + shift[s]) * scale[s];
+        for (int j = 0; j < DIM; j++)
+            x[77 * DIM + j] *= 1e4f;
+        same_everywhere(8, y, 700, x, DIM, 5);
+        npi_free(x);
+        npi_free(y);
+    }
     npi_free(b);
     npi_free(q);
+}
+
+/* Rows that mislead a search that takes the bank for a sample of itself: the nearest are neighbours
+ * in the bank, come first, last, at regular distances, or by the golden section. */
+static void test_neighbours_misleading(void **state) {
+    (void)state;
+    enum { N = 20, M = 6000, DIM = 16, K = 60, NEAR = 90 };
+    for (int order = 0; order < 6; order++) {
+        float *b = normals(M * DIM, 9), *q = normals(N * DIM, 10);
+        for (int i = 0; i < NEAR; i++) {
+            int r = 0;
+            switch (order) {
+            case 0:
+                r = i;
+                break;
+            case 1:
+                r = M - 1 - i;
+                break;
+            case 2:
+                r = 2000 + i;
+                break;
+            case 3:
+                r = i * 64;
+                break;
+            case 4: /* 929: 1,500 by the golden section, in runs of four */
+                r = i / 4 * 929 % 1500 * 4 + i % 4;
+                break;
+            default:
+                r = (M - 1) - (int)((int64_t)i * 3709 % M);
+            }
+            for (int j = 0; j < DIM; j++)
+                b[r * DIM + j] *= 0.2f;
+        }
+        for (int i = 0; i < N * DIM; i++)
+            q[i] *= 0.2f;
+        same_everywhere(N, q, M, b, DIM, K);
+        npi_free(b);
+        npi_free(q);
+    }
 }
 
 /* ---- synthesis ---- */
@@ -654,6 +731,7 @@ int main(void) {
         cmocka_unit_test(test_neighbours_ties),
         cmocka_unit_test(test_neighbours_degenerate),
         cmocka_unit_test(test_neighbours_same_everywhere),
+        cmocka_unit_test(test_neighbours_misleading),
         cmocka_unit_test(test_synthesis),
         cmocka_unit_test(test_synthesis_ties),
         cmocka_unit_test(test_synthesis_bits),

@@ -20,7 +20,8 @@
 static void test_neighbours(void **state) {
     (void)state;
 #if defined(HAVE_EMULATED_AMX)
-    static const int shape[][4] = {{1, 40, 1, 3}, {33, 700, 64, 40}, {70, 1100, 45, 5}};
+    static const int shape[][4] = {
+        {1, 40, 1, 3}, {33, 700, 64, 40}, {70, 1100, 45, 5}, {40, 900, 130, 7}};
     if (!isa_present(NPI_ISA_AVX512BF16))
         skip();
     for (size_t s = 0; s < sizeof shape / sizeof *shape; s++) {
@@ -51,27 +52,24 @@ static void test_neighbours(void **state) {
         assert_memory_equal(index, rows, found * sizeof *rows);
         assert_memory_equal(near, expected, found * sizeof *near);
         /* the bits above come from re-scoring; this is the tiles' own work */
-        int mr = npi_math_amx_emulated.bf16.mr, nr = npi_math_amx_emulated.bf16.nr;
-        enum { DEPTH = 64 };
-        uint16_t left[32 * DEPTH], right[32 * DEPTH];
-        float c[32 * 32];
+        int mr = npi_math_amx_emulated.bytes.mr, nr = npi_math_amx_emulated.bytes.nr;
+        enum { DEPTH = 128 };
+        uint8_t left[32 * DEPTH];
+        int8_t right[32 * DEPTH];
+        int32_t c[32 * 32];
         for (int i = 0; i < 32 * DEPTH; i++) {
-            left[i] = npi_f32_to_bf16((float)(i % 7 - 3));
-            right[i] = npi_f32_to_bf16((float)(i % 11 - 5));
+            left[i] = (uint8_t)(i * 7 % 256);
+            right[i] = (int8_t)(i * 11 % 255 - 127);
         }
-        for (int i = 0; i < 32 * 32; i++)
-            c[i] = 1.0f;
-        npi_math_amx_emulated.bf16.enter();
-        for (int add = 0; add < 2; add++)
-            npi_math_amx_emulated.bf16.tile(DEPTH, left, right, c, 32, add);
-        npi_math_amx_emulated.bf16.leave();
+        npi_math_amx_emulated.bytes.enter();
+        npi_math_amx_emulated.bytes.tile(DEPTH, left, right, c, 32);
+        npi_math_amx_emulated.bytes.leave();
         for (int i = 0; i < mr; i++)
             for (int j = 0; j < nr; j++) {
-                float sum = 0.0f;
+                int32_t sum = 0;
                 for (int p = 0; p < DEPTH; p++)
-                    sum += npi_bf16_to_f32(left[i * DEPTH + p]) *
-                           npi_bf16_to_f32(right[(p / 2 * nr + j) * 2 + p % 2]);
-                assert_true(c[i * 32 + j] == 2.0f * sum);
+                    sum += left[i * DEPTH + p] * right[(p / 4 * nr + j) * 4 + p % 4];
+                assert_int_equal(c[i * 32 + j], sum);
             }
         void *all[] = {q, b, near, expected, index, rows};
         for (int i = 0; i < 6; i++)

@@ -68,8 +68,8 @@ static npi_isa processor_isa(void) {
         return NPI_ISA_AVX2;
     if (!__get_cpuid_count(7, 1, &a71, &b71, &c71, &d71) || !has(a71, 1u << 5))
         return NPI_ISA_AVX512;
-    const uint32_t amx_bf16_tile = 1u << 22 | 1u << 24;
-    if (!has(d7, amx_bf16_tile) || (xcr0() & XCR0_AMX) != XCR0_AMX || !amx_permitted())
+    const uint32_t amx_bf16_tile_int8 = 1u << 22 | 1u << 24 | 1u << 25;
+    if (!has(d7, amx_bf16_tile_int8) || (xcr0() & XCR0_AMX) != XCR0_AMX || !amx_permitted())
         return NPI_ISA_AVX512BF16;
     return NPI_ISA_AMX;
 }

@@ -9,10 +9,8 @@ const npi_math *npi_math_of(npi_isa isa) {
 #if defined(__x86_64__)
     if (isa == NPI_ISA_AMX)
         return &npi_math_amx;
-    if (isa == NPI_ISA_AVX512BF16)
-        return &npi_math_avx512bf16;
-    if (isa == NPI_ISA_AVX512)
-        return &npi_math_avx512;
+    if (isa >= NPI_ISA_AVX512)
+        return __builtin_cpu_supports("avx512vnni") ? &npi_math_avx512vnni : &npi_math_avx512;
     if (isa == NPI_ISA_AVX2)
         return &npi_math_avx2;
 #endif

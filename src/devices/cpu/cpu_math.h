@@ -8,8 +8,8 @@
  *   rows panel    a[p * mr + i]   i < mr rows of the left operand, p < depth
  *   columns panel b[p * nr + j]   j < nr columns of the right operand
  *
- * Rows and columns that pad a panel are zero.  The bfloat16 panels hold pairs of the depth side by
- * side: a[((p / 2) * mr + i) * 2 + p % 2], but where npi_math_bf16 says otherwise. */
+ * Rows and columns that pad a panel are zero.  The panels of bytes hold four of the depth side by
+ * side: a[((p / 4) * mr + i) * 4 + p % 4], but where npi_math_bytes says otherwise. */
 #ifndef NPI_DEVICES_CPU_MATH_H
 #define NPI_DEVICES_CPU_MATH_H
 
@@ -22,34 +22,56 @@ enum {
     NPI_PANEL_COLUMNS = 32 /* every kernel has a divisor of this many columns in a panel */
 };
 
-/* Products of bfloat16 panels, where the processor has them (tile not NULL). */
-typedef struct npi_math_bf16 {
+/* Products of byte panels, where the processor has them (tile not NULL). */
+typedef struct npi_math_bytes {
     int mr, nr;      /* rows and columns of a tile */
     int depth;       /* the depth is padded by zeros to a multiple of this */
-    bool plain_rows; /* a rows panel is a[i * depth + p], not pairs */
-    void (*tile)(int depth, const uint16_t *a, const uint16_t *b, float *c, ptrdiff_t ldc,
-                 bool add);
-    /* to[i] = from[i] rounded (nearest, ties to even); returns the sum of the squared differences,
-     * within 1e-5 of itself. */
-    double (*round)(size_t n, const float *from, uint16_t *to);
+    bool plain_rows; /* a rows panel is a[i * depth + p], not fours */
+    /* c[i * ldc + j] = sum over p < depth of a[p][i] b[p][j] */
+    void (*tile)(int depth, const uint8_t *a, const int8_t *b, int32_t *c, ptrdiff_t ldc);
+    /* from[i] is about to[i] * *scale, |to[i]| <= 127; *sum is that of to.  Returns the sum of the
+     * squares of from[i] - to[i] * *scale, within 1e-5 of itself.  The values are finite. */
+    double (*round)(size_t n, const float *from, int8_t *to, float *scale, int32_t *sum);
     void (*enter)(void), (*leave)(void); /* around a thread's tiles; may be NULL */
-} npi_math_bf16;
+} npi_math_bytes;
+
+/* What npi_math.screen needs to know of a panel of rows and of a panel of NPI_PANEL_COLUMNS columns
+ * (cpu_ood_screen.h has the meaning). */
+typedef struct npi_screen_rows {
+    float factor[NPI_PANEL_ROWS], norm[NPI_PANEL_ROWS], error[NPI_PANEL_ROWS];
+} npi_screen_rows;
+typedef struct npi_screen_columns {
+    float scale[NPI_PANEL_COLUMNS], offset[NPI_PANEL_COLUMNS], square[NPI_PANEL_COLUMNS],
+        error[NPI_PANEL_COLUMNS];
+    float norm, slack; /* of all columns */
+} npi_screen_columns;
 
 typedef struct npi_math {
     int mr, nr;
     /* c[i * ldc + j] = (add ? c : 0) + sum over p < depth of a[p][i] b[p][j]; a whole mr x nr tile
      * is written. */
     void (*tile)(int depth, const float *a, const float *b, float *c, ptrdiff_t ldc, bool add);
-    npi_math_bf16 bf16;
+    npi_math_bytes bytes;
 
     /* Number of x[i] > limit. */
     int (*count_above)(int n, const float *x, float limit);
     /* Copies the x[i] with low < x[i] <= high to `to` (room for n + 16) in order; their number. */
     int (*gather_between)(int n, const float *x, float low, float high, float *to);
-    /* s = 2 product[i] - square[i]; where s >= limit, appends s to value and first + i to index
-     * (both with room for 16 more than are written); the new count. */
-    int (*push)(int n, const float *product, const float *square, float limit, int32_t first,
-                float *value, int32_t *index, int count);
+    /* Bit j of mask[i] (i < rows, j < NPI_PANEL_COLUMNS) is clear only where
+     *     factor[i] (scale[j] c - offset[j]) - square[j] + norm[i] error[j]
+     *         < base[i] - error[i] norm - slack
+     * (norm[i] and error[i] of the row, the others of the columns) for c = product[i *
+     * NPI_PANEL_COLUMNS + j], which is int32_t where `whole`, else float; where a side is NaN it is
+     * set. */
+    void (*screen)(int rows, const void *product, bool whole, const float *base,
+                   const npi_screen_rows *of_rows, const npi_screen_columns *of_columns,
+                   uint32_t *mask);
+    /* to[i] = the squared distance of the n numbers at q to those at bank + row[i] * n, i < count,
+     * in float32: off by less than (n / 16 + 16) 2^-24 of itself (npi_near_error). */
+    void (*near)(size_t n, const float *q, const float *bank, int count, const int32_t *row,
+                 float *to);
+    /* to = from - centre; returns the sum of squares of `to` (as near's error). */
+    float (*centre)(size_t n, const float *from, const float *centre, float *to);
     /* to[i] = base[i] * scale + x[i] * sigma */
     void (*combine)(int n, const float *base, float scale, const float *x, float sigma, float *to);
     /* Sum of a[i] b[i] and of (a[i] - b[i])^2 in float64: 16 lanes by i % 16, then a tree. */
@@ -69,7 +91,7 @@ const npi_math *npi_math_of(npi_isa isa);
 
 extern const npi_math npi_math_generic;
 #if defined(__x86_64__)
-extern const npi_math npi_math_avx2, npi_math_avx512, npi_math_avx512bf16, npi_math_amx;
+extern const npi_math npi_math_avx2, npi_math_avx512, npi_math_avx512vnni, npi_math_amx;
 #endif
 
 /* to = panel number `panel` (`width` rows) of a matrix of `rows` rows: element (i, p) is

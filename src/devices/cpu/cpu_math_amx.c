@@ -1,12 +1,11 @@
-/* devices/cpu/cpu_math_amx.c - npi_math with bfloat16 products by AMX tiles: 2 x 2 tiles of 16 x 16
- * sums, 4 loads and 4 products for each 32 of the depth.  Rows lie as they are (row-major, a tile's
- * order); the columns' pairs are a tile's order too. */
+/* devices/cpu/cpu_math_amx.c - npi_math with products of bytes by AMX tiles: 2 x 2 tiles of 16 x 16
+ * sums, 4 loads and 4 products for each 64 of the depth.  Rows lie as they are (row-major, a tile's
+ * order); the columns' fours are a tile's order too. */
 #if defined(__x86_64__) &&                                                                         \
-    (defined(__AMX_BF16__) || defined(__AMXBF16__)) /* gcc; clang before 17 */
-#include "devices/cpu/cpu_math_avx512.h"
-#include "devices/cpu/cpu_math_bf16.h"
+    (defined(__AMX_INT8__) || defined(__AMXINT8__)) /* gcc; clang before 17 */
+#include "devices/cpu/cpu_math_bytes.h"
 
-enum { TILE_SIDE = 16, TILE_DEPTH = 32, AMX_SIDE = 32 };
+enum { TILE_SIDE = 16, TILE_DEPTH = 64, AMX_SIDE = 32 };
 
 typedef struct tile_layout { /* the processor's layout of a tile configuration, 64 bytes */
     uint8_t palette, start_row, reserved[14];
@@ -31,34 +30,25 @@ static void leave(void) {
     _tile_release();
 }
 
-static void tile_bf16(int depth, const uint16_t *a, const uint16_t *b, float *c, ptrdiff_t ldc,
-                      bool add) {
-    const size_t c_row = (size_t)ldc * sizeof *c, a_row = (size_t)depth * sizeof *a,
-                 b_row = 2 * (size_t)AMX_SIDE * sizeof *b;
-    float *lower = c + TILE_SIDE * ldc;
-    const uint16_t *a_lower = a + (ptrdiff_t)TILE_SIDE * depth;
+static void tile_bytes(int depth, const uint8_t *a, const int8_t *b, int32_t *c, ptrdiff_t ldc) {
+    const size_t c_row = (size_t)ldc * sizeof *c, a_row = (size_t)depth, b_row = 4 * AMX_SIDE;
+    int32_t *lower = c + TILE_SIDE * ldc;
+    const uint8_t *a_lower = a + (ptrdiff_t)TILE_SIDE * depth;
     /* tiles read what ordinary instructions stored, and the other way round */
     __asm__ volatile("" : : : "memory");
-    if (add) {
-        _tile_loadd(0, c, c_row);
-        _tile_loadd(1, c + TILE_SIDE, c_row);
-        _tile_loadd(2, lower, c_row);
-        _tile_loadd(3, lower + TILE_SIDE, c_row);
-    } else {
-        _tile_zero(0);
-        _tile_zero(1);
-        _tile_zero(2);
-        _tile_zero(3);
-    }
+    _tile_zero(0);
+    _tile_zero(1);
+    _tile_zero(2);
+    _tile_zero(3);
     for (int p = 0; p < depth; p += TILE_DEPTH) {
         _tile_loadd(4, a + p, a_row);
         _tile_loadd(5, a_lower + p, a_row);
         _tile_loadd(6, b + (ptrdiff_t)p * AMX_SIDE, b_row);
-        _tile_loadd(7, b + (ptrdiff_t)p * AMX_SIDE + 2 * TILE_SIDE, b_row);
-        _tile_dpbf16ps(0, 4, 6);
-        _tile_dpbf16ps(1, 4, 7);
-        _tile_dpbf16ps(2, 5, 6);
-        _tile_dpbf16ps(3, 5, 7);
+        _tile_loadd(7, b + (ptrdiff_t)p * AMX_SIDE + 4 * TILE_SIDE, b_row);
+        _tile_dpbusd(0, 4, 6);
+        _tile_dpbusd(1, 4, 7);
+        _tile_dpbusd(2, 5, 6);
+        _tile_dpbusd(3, 5, 7);
     }
     _tile_stored(0, c, c_row);
     _tile_stored(1, c + TILE_SIDE, c_row);
@@ -71,17 +61,19 @@ const npi_math npi_math_amx = {
     .mr = MR,
     .nr = NR,
     .tile = tile,
-    .bf16 = {.mr = AMX_SIDE,
-             .nr = AMX_SIDE,
-             .depth = TILE_DEPTH,
-             .plain_rows = true,
-             .tile = tile_bf16,
-             .round = round_bf16,
-             .enter = enter,
-             .leave = leave},
+    .bytes = {.mr = AMX_SIDE,
+              .nr = AMX_SIDE,
+              .depth = TILE_DEPTH,
+              .plain_rows = true,
+              .tile = tile_bytes,
+              .round = round_bytes,
+              .enter = enter,
+              .leave = leave},
     .count_above = count_above,
     .gather_between = gather_between,
-    .push = push,
+    .screen = screen,
+    .near = near,
+    .centre = loop_centre,
     .combine = loop_combine,
     .dot = loop_dot,
     .distance = loop_distance,

@@ -68,32 +68,24 @@ static int gather_between(int n, const float *x, float low, float high, float *t
     return count;
 }
 
-static int push(int n, const float *product, const float *square, float limit, int32_t first,
-                float *value, int32_t *index, int count) {
-    const __m256 t = _mm256_set1_ps(limit);
-    int i = 0;
-    for (; i + 8 <= n; i += 8) {
-        __m256 p = _mm256_loadu_ps(product + i);
-        __m256 s = _mm256_sub_ps(_mm256_add_ps(p, p), _mm256_loadu_ps(square + i));
-        unsigned mask = (unsigned)_mm256_movemask_ps(_mm256_cmp_ps(s, t, _CMP_GE_OQ));
-        if (!mask)
-            continue;
-        float lane[8];
-        _mm256_storeu_ps(lane, s);
-        for (; mask; mask &= mask - 1) {
-            int l = __builtin_ctz(mask);
-            value[count] = lane[l];
-            index[count++] = first + i + l;
+static void screen(int rows, const void *product, bool whole, const float *base,
+                   const npi_screen_rows *r, const npi_screen_columns *c, uint32_t *mask) {
+    const float *p = product;
+    (void)whole; /* no products of bytes here */
+    for (int i = 0; i < rows; i++, p += NPI_PANEL_COLUMNS) {
+        float limit = base[i] - r->error[i] * c->norm - c->slack;
+        const __m256 l = _mm256_set1_ps(limit), f = _mm256_set1_ps(r->factor[i]),
+                     e = _mm256_set1_ps(r->norm[i]);
+        unsigned passed = 0;
+        for (int j = 0; j < NPI_PANEL_COLUMNS; j += 8) {
+            __m256 t = _mm256_fmsub_ps(_mm256_loadu_ps(p + j), _mm256_loadu_ps(c->scale + j),
+                                       _mm256_loadu_ps(c->offset + j));
+            __m256 s = _mm256_fmsub_ps(f, t, _mm256_loadu_ps(c->square + j));
+            s = _mm256_fmadd_ps(e, _mm256_loadu_ps(c->error + j), s);
+            passed |= (unsigned)_mm256_movemask_ps(_mm256_cmp_ps(s, l, _CMP_NLT_UQ)) << j;
         }
+        mask[i] = passed;
     }
-    for (; i < n; i++) {
-        float s = 2.0f * product[i] - square[i];
-        if (s >= limit) {
-            value[count] = s;
-            index[count++] = first + i;
-        }
-    }
-    return count;
 }
 
 const npi_math npi_math_avx2 = {
@@ -102,7 +94,9 @@ const npi_math npi_math_avx2 = {
     .tile = tile,
     .count_above = count_above,
     .gather_between = gather_between,
-    .push = push,
+    .screen = screen,
+    .near = loop_near,
+    .centre = loop_centre,
     .combine = loop_combine,
     .dot = loop_dot,
     .distance = loop_distance,

@@ -74,23 +74,67 @@ static int gather_between(int n, const float *x, float low, float high, float *t
     return count;
 }
 
-static int push(int n, const float *product, const float *square, float limit, int32_t first,
-                float *value, int32_t *index, int count) {
-    const __m512 t = _mm512_set1_ps(limit);
-    const __m512i steps = _mm512_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15);
-    for (int i = 0; i < n; i += 16) {
-        __mmask16 there = first_lanes(n - i);
-        __m512 p = _mm512_maskz_loadu_ps(there, product + i);
-        __m512 s = _mm512_sub_ps(_mm512_add_ps(p, p), _mm512_maskz_loadu_ps(there, square + i));
-        __mmask16 m = _mm512_mask_cmp_ps_mask(there, s, t, _CMP_GE_OQ);
-        if (!m)
-            continue;
-        __m512i ids = _mm512_add_epi32(_mm512_set1_epi32(first + i), steps);
-        _mm512_storeu_ps(value + count, _mm512_maskz_compress_ps(m, s));
-        _mm512_storeu_si512(index + count, _mm512_maskz_compress_epi32(m, ids));
-        count += __builtin_popcount(m);
+static void screen(int rows, const void *product, bool whole, const float *base,
+                   const npi_screen_rows *r, const npi_screen_columns *c, uint32_t *mask) {
+    float limit[NPI_PANEL_ROWS];
+    for (int i = 0; i < rows; i += 16) {
+        __m512 l = _mm512_sub_ps(_mm512_loadu_ps(base + i), _mm512_set1_ps(c->slack));
+        l = _mm512_fnmadd_ps(_mm512_loadu_ps(r->error + i), _mm512_set1_ps(c->norm), l);
+        _mm512_storeu_ps(limit + i, l);
     }
-    return count;
+    const __m512 s0 = _mm512_loadu_ps(c->scale), s1 = _mm512_loadu_ps(c->scale + 16),
+                 o0 = _mm512_loadu_ps(c->offset), o1 = _mm512_loadu_ps(c->offset + 16),
+                 q0 = _mm512_loadu_ps(c->square), q1 = _mm512_loadu_ps(c->square + 16),
+                 e0 = _mm512_loadu_ps(c->error), e1 = _mm512_loadu_ps(c->error + 16);
+    const char *p = product;
+    for (int i = 0; i < rows; i++, p += sizeof(float[NPI_PANEL_COLUMNS])) {
+        __m512 c0 = _mm512_loadu_ps(p), c1 = _mm512_loadu_ps(p + 64);
+        if (whole) {
+            c0 = _mm512_cvtepi32_ps(_mm512_castps_si512(c0));
+            c1 = _mm512_cvtepi32_ps(_mm512_castps_si512(c1));
+        }
+        const __m512 f = _mm512_set1_ps(r->factor[i]), e = _mm512_set1_ps(r->norm[i]),
+                     l = _mm512_set1_ps(limit[i]);
+        c0 = _mm512_fmsub_ps(f, _mm512_fmsub_ps(c0, s0, o0), q0);
+        c1 = _mm512_fmsub_ps(f, _mm512_fmsub_ps(c1, s1, o1), q1);
+        c0 = _mm512_fmadd_ps(e, e0, c0);
+        c1 = _mm512_fmadd_ps(e, e1, c1);
+        mask[i] = (uint32_t)_mm512_cmp_ps_mask(c0, l, _CMP_NLT_UQ) |
+                  (uint32_t)_mm512_cmp_ps_mask(c1, l, _CMP_NLT_UQ) << 16;
+    }
+}
+
+/* Four rows at a time share the loads of q, and their misses overlap. */
+static void near(size_t n, const float *q, const float *bank, int count, const int32_t *row,
+                 float *to) {
+    enum { ROWS = 4 };
+    for (int r = 0; r < count; r += ROWS) {
+        const float *b[ROWS];
+        __m512 sum[ROWS];
+#pragma GCC unroll 4
+        for (int l = 0; l < ROWS; l++) {
+            b[l] = bank + (size_t)row[r + l < count ? r + l : r] * n;
+            sum[l] = _mm512_setzero_ps();
+        }
+        size_t i = 0;
+        for (; i + 16 <= n; i += 16) {
+            __m512 x = _mm512_loadu_ps(q + i);
+#pragma GCC unroll 4
+            for (int l = 0; l < ROWS; l++) {
+                __m512 d = _mm512_sub_ps(x, _mm512_loadu_ps(b[l] + i));
+                sum[l] = _mm512_fmadd_ps(d, d, sum[l]);
+            }
+        }
+        const __mmask16 rest = (__mmask16)((1u << (n - i)) - 1u);
+        __m512 x = _mm512_maskz_loadu_ps(rest, q + i);
+#pragma GCC unroll 4
+        for (int l = 0; l < ROWS; l++) {
+            __m512 d = _mm512_sub_ps(x, _mm512_maskz_loadu_ps(rest, b[l] + i));
+            sum[l] = _mm512_fmadd_ps(d, d, sum[l]);
+        }
+        for (int l = 0; l < ROWS && r + l < count; l++)
+            to[r + l] = _mm512_reduce_add_ps(sum[l]);
+    }
 }
 
 #endif

@@ -28,16 +28,19 @@ static int gather_between(int n, const float *x, float low, float high, float *t
     return count;
 }
 
-static int push(int n, const float *product, const float *square, float limit, int32_t first,
-                float *value, int32_t *index, int count) {
-    for (int i = 0; i < n; i++) {
-        float s = 2.0f * product[i] - square[i];
-        if (s >= limit) {
-            value[count] = s;
-            index[count++] = first + i;
+static void screen(int rows, const void *product, bool whole, const float *base,
+                   const npi_screen_rows *r, const npi_screen_columns *c, uint32_t *mask) {
+    const float *p = product;
+    (void)whole; /* no products of bytes here */
+    for (int i = 0; i < rows; i++, p += NPI_PANEL_COLUMNS) {
+        float limit = base[i] - r->error[i] * c->norm - c->slack;
+        mask[i] = 0;
+        for (int j = 0; j < NPI_PANEL_COLUMNS; j++) {
+            float s = r->factor[i] * (c->scale[j] * p[j] - c->offset[j]) - c->square[j];
+            s += r->norm[i] * c->error[j];
+            mask[i] |= (uint32_t) !(s < limit) << j;
         }
     }
-    return count;
 }
 
 const npi_math npi_math_generic = {
@@ -46,7 +49,9 @@ const npi_math npi_math_generic = {
     .tile = tile,
     .count_above = count_above,
     .gather_between = gather_between,
-    .push = push,
+    .screen = screen,
+    .near = loop_near,
+    .centre = loop_centre,
     .combine = loop_combine,
     .dot = loop_dot,
     .distance = loop_distance,

@@ -50,6 +50,51 @@ static double loop_distance(size_t n, const float *a, const float *b) {
     return fold16(lane);
 }
 
+static float fold16f(const float *lane) {
+    float s[16];
+    memcpy(s, lane, sizeof s);
+    for (int half = 8; half >= 1; half /= 2)
+        for (int i = 0; i < half; i++)
+            s[i] += s[i + half];
+    return s[0];
+}
+
+static inline void loop_near(size_t n, const float *q, const float *bank, int count,
+                             const int32_t *row, float *to) {
+    for (int r = 0; r < count; r++) {
+        const float *b = bank + (size_t)row[r] * n;
+        float lane[16] = {0};
+        size_t i = 0;
+        for (; i + 16 <= n; i += 16)
+            for (size_t l = 0; l < 16; l++) {
+                float d = q[i + l] - b[i + l];
+                lane[l] += d * d;
+            }
+        for (; i < n; i++) {
+            float d = q[i] - b[i];
+            lane[i % 16] += d * d;
+        }
+        to[r] = fold16f(lane);
+    }
+}
+
+static float loop_centre(size_t n, const float *from, const float *centre, float *to) {
+    float lane[16] = {0};
+    size_t i = 0;
+    for (; i + 16 <= n; i += 16)
+        for (size_t l = 0; l < 16; l++) {
+            float d = from[i + l] - centre[i + l];
+            to[i + l] = d;
+            lane[l] += d * d;
+        }
+    for (; i < n; i++) {
+        float d = from[i] - centre[i];
+        to[i] = d;
+        lane[i % 16] += d * d;
+    }
+    return fold16f(lane);
+}
+
 /* ln(x) for x = (bits >> 8) + 1 in [1, 2^24], less 24 ln 2: Cephes' logf on the mantissa brought to
  * [sqrt(1/2), sqrt(2)). */
 static inline float log_word(uint32_t bits) {
