@@ -1,0 +1,330 @@
+/* Convolutions by cuDNN's graph interface: describes the operations, asks the heuristics for engines and takes the first
+ * that keeps our promises. */
+#include "devices/cuda/cuda_conv.cuh"
+
+#include <cstdlib>
+#include <cstring>
+
+typedef cudnnBackendDescriptor_t descriptor;
+
+enum { MAX_DESCRIPTORS = 48, MAX_CONFIGS = 32 };
+
+struct npi_conv {
+    npi_device *dev;
+    npi_conv_desc desc;
+    descriptor made[MAX_DESCRIPTORS]; /* all but the plan, in order of making */
+    int made_count;
+    descriptor plan;
+    int64_t workspace, engine;
+};
+
+/* What tensors are called in the variant pack. */
+enum { X_ID = 1, W_ID, Y_ID, BIAS_ID, RESIDUAL_ID, FIRST_VIRTUAL_ID };
+
+/* ---- descriptors ---- */
+
+static npos_status make(npi_conv *c, cudnnBackendDescriptorType_t type, descriptor *out) {
+    if (c->made_count == MAX_DESCRIPTORS)
+        return npi_fail(NPOS_INTERNAL, "%s: more than %d descriptors", c->desc.name,
+                        MAX_DESCRIPTORS);
+    CUDNN_TRY(c->desc.name, cudnnBackendCreateDescriptor(type, out));
+    c->made[c->made_count++] = *out;
+    return NPOS_OK;
+}
+
+#define SET(what, attribute, type, count, value)                                                   \
+    CUDNN_TRY(c->desc.name, cudnnBackendSetAttribute((what), (attribute), (type), (count), (value)))
+#define FINISH(what) CUDNN_TRY(c->desc.name, cudnnBackendFinalize(what))
+
+static npos_status tensor(npi_conv *c, int64_t id, const int64_t dims[4], npi_dtype type,
+                          descriptor *out) {
+    /* dims are N, C, H, W as cuDNN counts them; memory is N, H, W, C */
+    int64_t strides[4] = {dims[1] * dims[2] * dims[3], 1, dims[3] * dims[1], dims[1]};
+    int64_t alignment = 16;
+    bool is_virtual = id >= FIRST_VIRTUAL_ID;
+    cudnnDataType_t data = type == NPI_BF16 ? CUDNN_DATA_BFLOAT16 : CUDNN_DATA_FLOAT;
+    NPI_TRY(make(c, CUDNN_BACKEND_TENSOR_DESCRIPTOR, out));
+    SET(*out, CUDNN_ATTR_TENSOR_DATA_TYPE, CUDNN_TYPE_DATA_TYPE, 1, &data);
+    SET(*out, CUDNN_ATTR_TENSOR_DIMENSIONS, CUDNN_TYPE_INT64, 4, dims);
+    SET(*out, CUDNN_ATTR_TENSOR_STRIDES, CUDNN_TYPE_INT64, 4, strides);
+    SET(*out, CUDNN_ATTR_TENSOR_UNIQUE_ID, CUDNN_TYPE_INT64, 1, &id);
+    SET(*out, CUDNN_ATTR_TENSOR_BYTE_ALIGNMENT, CUDNN_TYPE_INT64, 1, &alignment);
+    if (is_virtual)
+        SET(*out, CUDNN_ATTR_TENSOR_IS_VIRTUAL, CUDNN_TYPE_BOOLEAN, 1, &is_virtual);
+    FINISH(*out);
+    return NPOS_OK;
+}
+
+/* The convolution as an operation on x, w and y, or their gradients. */
+static npos_status convolution(npi_conv *c, descriptor x, descriptor w, descriptor y,
+                               descriptor *out) {
+    static const struct {
+        cudnnBackendDescriptorType_t type;
+        cudnnBackendAttributeName_t x, w, y, conv, alpha, beta;
+    } kinds[] = {
+        {CUDNN_BACKEND_OPERATION_CONVOLUTION_FORWARD_DESCRIPTOR,
+         CUDNN_ATTR_OPERATION_CONVOLUTION_FORWARD_X, CUDNN_ATTR_OPERATION_CONVOLUTION_FORWARD_W,
+         CUDNN_ATTR_OPERATION_CONVOLUTION_FORWARD_Y,
+         CUDNN_ATTR_OPERATION_CONVOLUTION_FORWARD_CONV_DESC,
+         CUDNN_ATTR_OPERATION_CONVOLUTION_FORWARD_ALPHA,
+         CUDNN_ATTR_OPERATION_CONVOLUTION_FORWARD_BETA},
+        {CUDNN_BACKEND_OPERATION_CONVOLUTION_BACKWARD_DATA_DESCRIPTOR,
+         CUDNN_ATTR_OPERATION_CONVOLUTION_BWD_DATA_DX, CUDNN_ATTR_OPERATION_CONVOLUTION_BWD_DATA_W,
+         CUDNN_ATTR_OPERATION_CONVOLUTION_BWD_DATA_DY,
+         CUDNN_ATTR_OPERATION_CONVOLUTION_BWD_DATA_CONV_DESC,
+         CUDNN_ATTR_OPERATION_CONVOLUTION_BWD_DATA_ALPHA,
+         CUDNN_ATTR_OPERATION_CONVOLUTION_BWD_DATA_BETA},
+        {CUDNN_BACKEND_OPERATION_CONVOLUTION_BACKWARD_FILTER_DESCRIPTOR,
+         CUDNN_ATTR_OPERATION_CONVOLUTION_BWD_FILTER_X,
+         CUDNN_ATTR_OPERATION_CONVOLUTION_BWD_FILTER_DW,
+         CUDNN_ATTR_OPERATION_CONVOLUTION_BWD_FILTER_DY,
+         CUDNN_ATTR_OPERATION_CONVOLUTION_BWD_FILTER_CONV_DESC,
+         CUDNN_ATTR_OPERATION_CONVOLUTION_BWD_FILTER_ALPHA,
+         CUDNN_ATTR_OPERATION_CONVOLUTION_BWD_FILTER_BETA},
+    };
+    const npi_conv_desc *d = &c->desc;
+    const auto *kind = &kinds[d->pass == NPI_CONV_DATA ? 1 : d->pass == NPI_CONV_FILTER ? 2 : 0];
+    int64_t two = 2, ones[2] = {1, 1}, strides[2] = {d->stride, d->stride},
+            pads[2] = {d->pad, d->pad};
+    cudnnDataType_t sums = CUDNN_DATA_FLOAT;
+    cudnnConvolutionMode_t mode = CUDNN_CROSS_CORRELATION;
+    float alpha = 1.0f, beta = d->accumulate ? 1.0f : 0.0f;
+    descriptor conv;
+    NPI_TRY(make(c, CUDNN_BACKEND_CONVOLUTION_DESCRIPTOR, &conv));
+    SET(conv, CUDNN_ATTR_CONVOLUTION_COMP_TYPE, CUDNN_TYPE_DATA_TYPE, 1, &sums);
+    SET(conv, CUDNN_ATTR_CONVOLUTION_CONV_MODE, CUDNN_TYPE_CONVOLUTION_MODE, 1, &mode);
+    SET(conv, CUDNN_ATTR_CONVOLUTION_SPATIAL_DIMS, CUDNN_TYPE_INT64, 1, &two);
+    SET(conv, CUDNN_ATTR_CONVOLUTION_DILATIONS, CUDNN_TYPE_INT64, 2, ones);
+    SET(conv, CUDNN_ATTR_CONVOLUTION_FILTER_STRIDES, CUDNN_TYPE_INT64, 2, strides);
+    SET(conv, CUDNN_ATTR_CONVOLUTION_PRE_PADDINGS, CUDNN_TYPE_INT64, 2, pads);
+    SET(conv, CUDNN_ATTR_CONVOLUTION_POST_PADDINGS, CUDNN_TYPE_INT64, 2, pads);
+    FINISH(conv);
+    NPI_TRY(make(c, kind->type, out));
+    SET(*out, kind->conv, CUDNN_TYPE_BACKEND_DESCRIPTOR, 1, &conv);
+    SET(*out, kind->x, CUDNN_TYPE_BACKEND_DESCRIPTOR, 1, &x);
+    SET(*out, kind->w, CUDNN_TYPE_BACKEND_DESCRIPTOR, 1, &w);
+    SET(*out, kind->y, CUDNN_TYPE_BACKEND_DESCRIPTOR, 1, &y);
+    SET(*out, kind->alpha, CUDNN_TYPE_FLOAT, 1, &alpha);
+    SET(*out, kind->beta, CUDNN_TYPE_FLOAT, 1, &beta);
+    FINISH(*out);
+    return NPOS_OK;
+}
+
+/* y = f(x, b), element by element in float32; b has x's shape or one value a channel.  b NULL: f has one argument. */
+static npos_status pointwise(npi_conv *c, cudnnPointwiseMode_t mode, descriptor x, descriptor b,
+                             descriptor y, descriptor *out) {
+    cudnnDataType_t precision = CUDNN_DATA_FLOAT;
+    descriptor f;
+    NPI_TRY(make(c, CUDNN_BACKEND_POINTWISE_DESCRIPTOR, &f));
+    SET(f, CUDNN_ATTR_POINTWISE_MODE, CUDNN_TYPE_POINTWISE_MODE, 1, &mode);
+    SET(f, CUDNN_ATTR_POINTWISE_MATH_PREC, CUDNN_TYPE_DATA_TYPE, 1, &precision);
+    FINISH(f);
+    NPI_TRY(make(c, CUDNN_BACKEND_OPERATION_POINTWISE_DESCRIPTOR, out));
+    SET(*out, CUDNN_ATTR_OPERATION_POINTWISE_PW_DESCRIPTOR, CUDNN_TYPE_BACKEND_DESCRIPTOR, 1, &f);
+    SET(*out, CUDNN_ATTR_OPERATION_POINTWISE_XDESC, CUDNN_TYPE_BACKEND_DESCRIPTOR, 1, &x);
+    if (b)
+        SET(*out, CUDNN_ATTR_OPERATION_POINTWISE_BDESC, CUDNN_TYPE_BACKEND_DESCRIPTOR, 1, &b);
+    SET(*out, CUDNN_ATTR_OPERATION_POINTWISE_YDESC, CUDNN_TYPE_BACKEND_DESCRIPTOR, 1, &y);
+    FINISH(*out);
+    return NPOS_OK;
+}
+
+/* ---- the graph of operations ---- */
+
+typedef struct operations {
+    descriptor list[4];
+    int count;
+} operations;
+
+static npos_status describe(npi_conv *c, operations *ops) {
+    const npi_conv_desc *d = &c->desc;
+    const npi_dtype type = c->dev->compute;
+    int64_t in[4] = {d->n, d->c, d->h, d->w}, to[4] = {d->n, d->out_c, d->oh, d->ow},
+            filter[4] = {d->out_c, d->c, d->kernel, d->kernel}, each[4] = {1, d->out_c, 1, 1};
+    descriptor x, w, y;
+    ops->count = 0;
+    NPI_TRY(tensor(c, X_ID, in, type, &x));
+    NPI_TRY(tensor(c, W_ID, filter, d->filter, &w));
+    NPI_TRY(tensor(c, Y_ID, to, type, &y));
+    if (d->pass != NPI_CONV_BIAS)
+        return convolution(c, x, w, y, &ops->list[ops->count++]);
+    descriptor bias, residual, at, next;
+    int64_t id = FIRST_VIRTUAL_ID;
+    NPI_TRY(tensor(c, BIAS_ID, each, NPI_F32, &bias));
+    NPI_TRY(tensor(c, id++, to, NPI_F32, &at));
+    NPI_TRY(convolution(c, x, w, at, &ops->list[ops->count++]));
+    next = y;
+    if (d->residual || d->relu)
+        NPI_TRY(tensor(c, id++, to, NPI_F32, &next));
+    NPI_TRY(pointwise(c, CUDNN_POINTWISE_ADD, at, bias, next, &ops->list[ops->count++]));
+    at = next;
+    if (d->residual) {
+        NPI_TRY(tensor(c, RESIDUAL_ID, to, type, &residual));
+        next = y;
+        if (d->relu)
+            NPI_TRY(tensor(c, id++, to, NPI_F32, &next));
+        NPI_TRY(pointwise(c, CUDNN_POINTWISE_ADD, at, residual, next, &ops->list[ops->count++]));
+        at = next;
+    }
+    if (d->relu)
+        NPI_TRY(pointwise(c, CUDNN_POINTWISE_RELU_FWD, at, NULL, y, &ops->list[ops->count++]));
+    return NPOS_OK;
+}
+
+/* ---- engines ---- */
+
+/* Whether an engine's sums are float32 of the values as they are, in an order of its own that never changes. */
+static bool keeps_promises(npi_conv *c, descriptor engine) {
+    cudnnBackendNumericalNote_t notes[CUDNN_NUMERICAL_NOTE_TYPE_COUNT];
+    int64_t count = 0;
+    if (cudnnBackendGetAttribute(engine, CUDNN_ATTR_ENGINE_NUMERICAL_NOTE,
+                                 CUDNN_TYPE_NUMERICAL_NOTE, CUDNN_NUMERICAL_NOTE_TYPE_COUNT, &count,
+                                 notes) != CUDNN_STATUS_SUCCESS)
+        return false;
+    for (int64_t i = 0; i < count; i++) {
+        bool rounds = notes[i] == CUDNN_NUMERICAL_NOTE_TENSOR_CORE ||
+                      notes[i] == CUDNN_NUMERICAL_NOTE_DOWN_CONVERT_INPUTS;
+        if (notes[i] == CUDNN_NUMERICAL_NOTE_NONDETERMINISTIC ||
+            notes[i] == CUDNN_NUMERICAL_NOTE_REDUCED_PRECISION_REDUCTION ||
+            (rounds && c->dev->compute == NPI_F32))
+            return false;
+    }
+    return true;
+}
+
+/* Makes a plan of a configuration, if it is one for us. */
+static bool plan_with(npi_conv *c, descriptor config, cudnnHandle_t handle) {
+    descriptor engine = NULL, plan = NULL;
+    int64_t count = 0;
+    bool fits =
+        cudnnBackendCreateDescriptor(CUDNN_BACKEND_ENGINE_DESCRIPTOR, &engine) ==
+            CUDNN_STATUS_SUCCESS &&
+        cudnnBackendGetAttribute(config, CUDNN_ATTR_ENGINECFG_ENGINE, CUDNN_TYPE_BACKEND_DESCRIPTOR,
+                                 1, &count, &engine) == CUDNN_STATUS_SUCCESS &&
+        keeps_promises(c, engine) &&
+        cudnnBackendCreateDescriptor(CUDNN_BACKEND_EXECUTION_PLAN_DESCRIPTOR, &plan) ==
+            CUDNN_STATUS_SUCCESS &&
+        cudnnBackendSetAttribute(plan, CUDNN_ATTR_EXECUTION_PLAN_HANDLE, CUDNN_TYPE_HANDLE, 1,
+                                 &handle) == CUDNN_STATUS_SUCCESS &&
+        cudnnBackendSetAttribute(plan, CUDNN_ATTR_EXECUTION_PLAN_ENGINE_CONFIG,
+                                 CUDNN_TYPE_BACKEND_DESCRIPTOR, 1,
+                                 &config) == CUDNN_STATUS_SUCCESS &&
+        cudnnBackendFinalize(plan) == CUDNN_STATUS_SUCCESS &&
+        cudnnBackendGetAttribute(plan, CUDNN_ATTR_EXECUTION_PLAN_WORKSPACE_SIZE, CUDNN_TYPE_INT64,
+                                 1, &count, &c->workspace) == CUDNN_STATUS_SUCCESS &&
+        cudnnBackendGetAttribute(engine, CUDNN_ATTR_ENGINE_GLOBAL_INDEX, CUDNN_TYPE_INT64, 1,
+                                 &count, &c->engine) == CUDNN_STATUS_SUCCESS;
+    if (engine)
+        cudnnBackendDestroyDescriptor(engine);
+    if (fits)
+        c->plan = plan;
+    else if (plan)
+        cudnnBackendDestroyDescriptor(plan);
+    return fits;
+}
+
+static npos_status choose(npi_conv *c, descriptor graph, cudnnBackendHeurMode_t mode) {
+    descriptor heuristics, configs[MAX_CONFIGS];
+    int64_t count = 0;
+    NPI_TRY(make(c, CUDNN_BACKEND_ENGINEHEUR_DESCRIPTOR, &heuristics));
+    SET(heuristics, CUDNN_ATTR_ENGINEHEUR_OPERATION_GRAPH, CUDNN_TYPE_BACKEND_DESCRIPTOR, 1,
+        &graph);
+    SET(heuristics, CUDNN_ATTR_ENGINEHEUR_MODE, CUDNN_TYPE_HEUR_MODE, 1, &mode);
+    if (cudnnBackendFinalize(heuristics) != CUDNN_STATUS_SUCCESS)
+        return NPOS_OK; /* knows nothing of this */
+    int made = 0;
+    while (made < MAX_CONFIGS &&
+           cudnnBackendCreateDescriptor(CUDNN_BACKEND_ENGINECFG_DESCRIPTOR, &configs[made]) ==
+               CUDNN_STATUS_SUCCESS)
+        made++;
+    cudnnStatus_t got =
+        cudnnBackendGetAttribute(heuristics, CUDNN_ATTR_ENGINEHEUR_RESULTS,
+                                 CUDNN_TYPE_BACKEND_DESCRIPTOR, made, &count, configs);
+    for (int i = 0; got == CUDNN_STATUS_SUCCESS && i < made && i < count && !c->plan; i++)
+        plan_with(c, configs[i], npi_cuda_dnn(c->dev));
+    for (int i = 0; i < made; i++)
+        cudnnBackendDestroyDescriptor(configs[i]);
+    return NPOS_OK;
+}
+
+static npos_status plan(npi_conv *c) {
+    operations ops;
+    descriptor graph;
+    cudnnHandle_t handle = npi_cuda_dnn(c->dev);
+    NPI_TRY(describe(c, &ops));
+    NPI_TRY(make(c, CUDNN_BACKEND_OPERATIONGRAPH_DESCRIPTOR, &graph));
+    SET(graph, CUDNN_ATTR_OPERATIONGRAPH_HANDLE, CUDNN_TYPE_HANDLE, 1, &handle);
+    SET(graph, CUDNN_ATTR_OPERATIONGRAPH_OPS, CUDNN_TYPE_BACKEND_DESCRIPTOR, ops.count, ops.list);
+    if (cudnnBackendFinalize(graph) != CUDNN_STATUS_SUCCESS)
+        return NPOS_OK;
+    NPI_TRY(choose(c, graph, CUDNN_HEUR_MODE_A));
+    return c->plan ? NPOS_OK : choose(c, graph, CUDNN_HEUR_MODE_FALLBACK);
+}
+
+npos_status npi_conv_create(npi_device *dev, const npi_conv_desc *desc, bool quiet,
+                            npi_conv **out) {
+    static const char *const passes[] = {"forward", "inference", "backward data",
+                                         "backward filter"};
+    *out = NULL;
+    npi_conv *c = (npi_conv *)calloc(1, sizeof *c);
+    if (!c)
+        return npi_fail(NPOS_OUT_OF_MEMORY, "%s: no memory for %zu bytes", desc->name, sizeof *c);
+    c->dev = dev;
+    c->desc = *desc;
+    npos_status status = plan(c);
+    if (status == NPOS_OK && !c->plan)
+        status = quiet ? NPOS_UNSUPPORTED
+                       : npi_fail(NPOS_UNSUPPORTED,
+                                  "%s: cuDNN has no repeatable engine for the %s convolution of "
+                                  "%d x %d x %d x %d to %d channels, kernel %d, stride %d",
+                                  desc->name, passes[desc->pass], desc->n, desc->c, desc->h,
+                                  desc->w, desc->out_c, desc->kernel, desc->stride);
+    if (status == NPOS_OK)
+        *out = c;
+    else
+        npi_conv_free(c);
+    return status;
+}
+
+void npi_conv_free(npi_conv *conv) {
+    if (!conv)
+        return;
+    if (conv->plan)
+        cudnnBackendDestroyDescriptor(conv->plan);
+    while (conv->made_count > 0)
+        cudnnBackendDestroyDescriptor(conv->made[--conv->made_count]);
+    free(conv);
+}
+
+/* Where the tensors lie, for one call. */
+static npos_status fill_pack(npi_conv *c, const npi_conv_args *args, void *workspace,
+                             descriptor pack) {
+    int64_t ids[] = {X_ID, W_ID, Y_ID, BIAS_ID, RESIDUAL_ID};
+    void *pointers[] = {args->x, args->w, args->y, (void *)args->bias, (void *)args->residual};
+    int64_t count = c->desc.pass != NPI_CONV_BIAS ? 3 : c->desc.residual ? 5 : 4;
+    SET(pack, CUDNN_ATTR_VARIANT_PACK_UNIQUE_IDS, CUDNN_TYPE_INT64, count, ids);
+    SET(pack, CUDNN_ATTR_VARIANT_PACK_DATA_POINTERS, CUDNN_TYPE_VOID_PTR, count, pointers);
+    SET(pack, CUDNN_ATTR_VARIANT_PACK_WORKSPACE, CUDNN_TYPE_VOID_PTR, 1, &workspace);
+    FINISH(pack);
+    return NPOS_OK;
+}
+
+npos_status npi_conv_run(npi_conv *conv, const npi_conv_args *args) {
+    const char *name = conv->desc.name;
+    void *workspace = NULL;
+    descriptor pack;
+    if (conv->workspace > 0)
+        NPI_TRY(npi_cuda_scratch(conv->dev, (size_t)conv->workspace, &workspace));
+    CUDNN_TRY(name, cudnnBackendCreateDescriptor(CUDNN_BACKEND_VARIANT_PACK_DESCRIPTOR, &pack));
+    npos_status status = fill_pack(conv, args, workspace, pack);
+    if (status == NPOS_OK)
+        status =
+            npi_cudnn_status(cudnnBackendExecute(npi_cuda_dnn(conv->dev), conv->plan, pack), name);
+    cudnnBackendDestroyDescriptor(pack);
+    NPI_TRY(status);
+    return npi_cuda_launched(conv->dev, name);
+}
+
+int npi_conv_engine(const npi_conv *conv) {
+    return (int)conv->engine;
+}
