@@ -264,6 +264,7 @@ npos_status npi_trainer_open(const npos_train_options *options, npi_trainer *out
 }
 
 void npi_trainer_close(npi_trainer *t) {
+    npi_trainer_step_close(t);
     npi_trainer_input_close(t);
     npi_tb_close(t->events);
     npi_objective_free(&t->objective);

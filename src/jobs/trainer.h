@@ -15,6 +15,18 @@ typedef struct npi_epoch_sums {
     double total, seconds;
 } npi_epoch_sums;
 
+/* A step that was enqueued and whose losses have not been looked at. */
+typedef struct npi_pending {
+    int epoch, step;
+    bool open;
+} npi_pending;
+
+/* The step before R_open counts, or with it. */
+typedef struct npi_phase {
+    bool ran;         /* once, operation by operation */
+    npi_graph *graph; /* recorded after that, where the device can; NULL before */
+} npi_phase;
+
 typedef struct npi_trainer {
     const npos_train_options *options;
     npi_recipe recipe;
@@ -38,6 +50,9 @@ typedef struct npi_trainer {
     uint64_t *pushed;                    /* [classes], host: embeddings that went into each ring */
     int epoch, step;                     /* the next step to run */
     int saved_epoch, saved_step;         /* where the checkpoint stands */
+    npi_phase phases[2];                 /* without and with R_open */
+    npi_pending pending[NPI_POST_SLOTS];
+    int64_t posted, collected; /* steps enqueued and steps in `sums` since this process began */
     npi_epoch_sums sums;
     npi_tb_events *events;
     size_t plan_bytes; /* device memory at the first step */
@@ -55,6 +70,14 @@ NPOS_MUST_CHECK npos_status npi_trainer_feed(npi_trainer *trainer);
 void npi_trainer_input_close(npi_trainer *trainer);
 /* Host memory that the images take: all of them, or the loader's ring. */
 size_t npi_trainer_input_bytes(const npi_trainer *trainer);
+
+/* train_step.c: enqueues the next step and counts it; its losses come into `sums` when they are there, a few steps later
+ * on devices that work ahead of the host.  Settling waits for all of them: before an epoch is logged or a state saved.
+ * Settled: the steps of this epoch whose losses are in `sums`. */
+NPOS_MUST_CHECK npos_status npi_trainer_step(npi_trainer *trainer);
+NPOS_MUST_CHECK npos_status npi_trainer_settle(npi_trainer *trainer);
+int npi_trainer_settled(const npi_trainer *trainer);
+void npi_trainer_step_close(npi_trainer *trainer);
 
 /* train_checkpoint.c.  Saving fails, and leaves the file as it was, where a value is not finite. */
 NPOS_MUST_CHECK npos_status npi_trainer_save(npi_trainer *trainer);

@@ -26,7 +26,8 @@ typedef struct npi_cuda {
     int ordinal, multiprocessors, capability; /* capability: 90 for 9.0 */
     bool synchronous; /* NPOS_CUDA_SYNC=1: wait after each operation, so that errors name it */
     bool capturing;
-    int lane; /* where work is enqueued now */
+    int graphs; /* recorded and not freed */
+    int lane;   /* where work is enqueued now */
     struct {
         cudaStream_t stream;
         cudaEvent_t forked, joined;
@@ -65,6 +66,9 @@ npos_status npi_cuda_launched(npi_device *dev, const char *operation);
 /* *out = at least `bytes` of device memory, valid for work enqueued by this call of the operation on this lane.  Grows
  * outside of recordings only: whoever records has run the same step before. */
 npos_status npi_cuda_scratch(npi_device *dev, size_t bytes, void *out);
+
+/* Frees what alloc handed out and nobody gave back. */
+void npi_cuda_free_all(npi_device *dev);
 
 /* The lane's handles, their stream set; cuBLAS computes in float32, or TF32 where the device computes in bf16. */
 cublasHandle_t npi_cuda_blas(npi_device *dev);

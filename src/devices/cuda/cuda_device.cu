@@ -21,7 +21,8 @@ npos_status npi_cuda_scratch(npi_device *dev, size_t bytes, void *out) {
     auto *lane = &cuda->lanes[cuda->lane];
     if (bytes > lane->scratch_bytes) {
         size_t grown = bytes + bytes / 4;
-        dev->memory->free(dev, lane->scratch);
+        if (cuda->graphs == 0) /* else a recorded step still works there: freed with the device */
+            dev->memory->free(dev, lane->scratch);
         lane->scratch = NULL;
         lane->scratch_bytes = 0;
         NPI_TRY(dev->memory->alloc(dev, grown, "scratch", &lane->scratch));
@@ -105,6 +106,7 @@ static npos_status graph_end(npi_device *dev, npi_graph **out) {
         free(made);
         return status;
     }
+    cuda->graphs++;
     *out = made;
     return NPOS_OK;
 }
@@ -115,9 +117,9 @@ static npos_status graph_launch(npi_device *dev, npi_graph *graph) {
 }
 
 static void graph_free(npi_device *dev, npi_graph *graph) {
-    (void)dev;
     if (!graph)
         return;
+    npi_cuda_of(dev)->graphs--;
     cudaGraphExecDestroy(graph->exec);
     free(graph);
 }
@@ -166,6 +168,7 @@ static void cuda_close(npi_device *dev) {
             cudaEventDestroy(cuda->posts[i]);
     if (cuda->posted)
         cudaFreeHost(cuda->posted);
+    npi_cuda_free_all(dev);
     free(cuda);
 }
 

@@ -65,6 +65,12 @@ static void cuda_free(npi_device *dev, void *memory) {
     free(block);
 }
 
+void npi_cuda_free_all(npi_device *dev) {
+    npi_cuda *cuda = npi_cuda_of(dev);
+    while (cuda->blocks)
+        cuda_free(dev, ((npi_cuda_block *)cuda->blocks)->memory);
+}
+
 /* Pageable memory is staged before the call returns, so the caller may change it at once. */
 static npos_status cuda_upload(npi_device *dev, void *to, const void *host, size_t bytes) {
     if (bytes == 0)
