@@ -26,6 +26,21 @@ static npos_status make_rings(npi_objective *o) {
     return dev->ood->synth_create(dev, &d->synth, &o->synth);
 }
 
+/* What open_pull works with, beside open_risk's: both may run at the same time. */
+static npos_status make_pull(npi_objective *o) {
+    const npi_linear *phi = o->model->phi;
+    npi_pull *pull = &o->pull;
+    size_t n = (size_t)o->desc.samples, hidden = n * (size_t)phi[0].out;
+    NPI_TRY(alloc_floats(o, hidden, "outlier head's hidden layer", &pull->hidden));
+    NPI_TRY(alloc_floats(o, hidden, "outlier head's hidden gradient", &pull->dhidden));
+    NPI_TRY(alloc_floats(o, n, "outlier head's logits", &pull->logit));
+    NPI_TRY(alloc_floats(o, n, "outlier head's gradient", &pull->dlogit));
+    NPI_TRY(alloc_floats(o, NPI_LOSS_COUNT, "losses", &pull->losses));
+    NPI_TRY(
+        alloc_floats(o, (size_t)phi[0].in * (size_t)phi[0].out, "unused gradient", &pull->unused));
+    return alloc_floats(o, (size_t)phi[0].out, "unused gradient", &pull->unused_bias);
+}
+
 static npos_status make_heads(npi_objective *o) {
     const npi_model *m = o->model;
     size_t n = (size_t)o->desc.samples, all = n + (size_t)o->outliers, dim = (size_t)m->dim;
@@ -53,6 +68,7 @@ static npos_status make_heads(npi_objective *o) {
         NPI_TRY(alloc_floats(o, hidden, "outlier head's hidden gradient", &o->dphi_hidden));
         NPI_TRY(alloc_floats(o, all, "outlier head's logits", &o->logit));
         NPI_TRY(alloc_floats(o, all, "outlier head's gradient", &o->dlogit));
+        return make_pull(o);
     }
     return NPOS_OK;
 }
@@ -74,8 +90,8 @@ static npos_status make_group(npi_objective *o) {
     return o->dev->memory->alloc(o->dev, n * sizeof(int32_t), "the group's labels", &o->all_labels);
 }
 
-/* R_open of h and V as they lie in `rows`, with its gradient: drows += for the real embeddings, none for the outliers,
- * which are constants. */
+/* R_open of h and V as they lie in `rows`, with the outlier head's gradient.  Outliers are constants, and what h gets is
+ * open_pull's. */
 static npos_status open_risk(npi_objective *o) {
     const npi_model *m = o->model;
     int n = o->desc.samples, all = n + o->outliers;
@@ -86,7 +102,29 @@ static npos_status open_risk(npi_objective *o) {
     NPI_TRY(npi_linear_backward(m, &m->phi[1], all, o->phi_hidden, o->logit, false, o->dlogit,
                                 o->dphi_hidden, all, false));
     return npi_linear_backward(m, &m->phi[0], all, o->rows, o->phi_hidden, true, o->dphi_hidden,
-                               o->drows, n, true);
+                               NULL, 0, false);
+}
+
+/* drows += alpha dR_open/dh.  R_open is a mean over h and V of terms of one row each, so this needs no V, and the
+ * encoder's backward pass need not wait for the synthesis. */
+static npos_status open_pull(npi_objective *o) {
+    const npi_linear *phi = o->model->phi;
+    const npi_params *p = &o->model->params;
+    const npi_rows_ops *rows = o->dev->rows;
+    const npi_pull *pull = &o->pull;
+    int n = o->desc.samples;
+    float share = o->desc.alpha * (float)n / (float)(n + o->outliers);
+    NPI_TRY(npi_linear_forward(o->model, &phi[0], n, o->rows, true, pull->hidden));
+    NPI_TRY(npi_linear_forward(o->model, &phi[1], n, pull->hidden, false, pull->logit));
+    NPI_TRY(
+        o->dev->losses->outlier_bce(o->dev, n, 0, pull->logit, share, pull->losses, pull->dlogit));
+    NPI_TRY(rows->linear_backward(o->dev, n, phi[1].in, phi[1].out, pull->hidden,
+                                  npi_param_value(p, phi[1].weight), pull->logit, false,
+                                  pull->dlogit, pull->unused, pull->unused_bias, pull->dhidden, n,
+                                  false));
+    return rows->linear_backward(o->dev, n, phi[0].in, phi[0].out, o->rows,
+                                 npi_param_value(p, phi[0].weight), pull->hidden, true,
+                                 pull->dhidden, pull->unused, pull->unused_bias, o->drows, n, true);
 }
 
 /* V from the rings as they now are, behind h in `rows`. */
@@ -146,6 +184,11 @@ void npi_objective_free(npi_objective *o) {
         o->dphi_hidden, o->logit,      o->dlogit, o->labels, o->step,  o->losses, o->workspace};
     for (size_t i = 0; i < sizeof all / sizeof *all; i++)
         dev->memory->free(dev, all[i]);
+    const npi_pull *p = &o->pull;
+    void *const pull[] = {p->hidden, p->dhidden, p->logit,      p->dlogit,
+                          p->losses, p->unused,  p->unused_bias};
+    for (size_t i = 0; i < sizeof pull / sizeof *pull; i++)
+        dev->memory->free(dev, pull[i]);
     void *const group[] = {o->all_z, o->all_dz, o->all_h, o->all_labels};
     for (size_t i = 0; o->comm->size > 1 && i < sizeof group / sizeof *group; i++)
         dev->memory->free(dev, group[i]);
@@ -198,34 +241,58 @@ static npos_status gather(npi_objective *o) {
     return comm->all_gather(comm, o->dev, o->labels, o->all_labels, row);
 }
 
-npos_status npi_objective_gradients(npi_objective *o, bool open, const npi_synth_given *given) {
+/* The newest h into the rings, outliers from them, R_open: needs nothing of the losses on z, nor they of it. */
+static npos_status learn_outliers(npi_objective *o, bool open, const npi_synth_given *given) {
+    NPI_TRY(o->dev->ood->ring_push(o->dev, &o->ring, o->all_samples, o->all_h, o->all_labels));
+    if (!open)
+        return NPOS_OK;
+    NPI_TRY(synthesise(o, given));
+    return open_risk(o);
+}
+
+/* Gathered z to losses, prototypes and drows. */
+static npos_status contrast(npi_objective *o) {
     npi_device *dev = o->dev;
-    size_t samples = (size_t)o->desc.samples, proj = (size_t)o->model->proj;
+    size_t mine = (size_t)o->desc.samples * (size_t)o->model->proj;
+    npi_contrast_desc desc = contrast_desc(o);
+    NPI_TRY(dev->losses->contrast(dev, &desc, o->all_z, o->all_labels, o->mu, o->losses, o->all_dz,
+                                  o->workspace));
+    if (o->comm->size > 1) /* this member's rows of the gradient */
+        NPI_TRY(dev->memory->copy(dev, o->dz, o->all_dz + (size_t)o->comm->rank * mine,
+                                  mine * sizeof(float)));
+    return project_backward(o);
+}
+
+enum { OUTLIER_LANE = 1 };
+
+/* All of method ce's, or all but the encoder's.  *beside: outliers are learnt on a lane of their own, to be joined. */
+static npos_status heads(npi_objective *o, bool open, const npi_synth_given *given, bool *beside) {
+    const npi_graph_ops *lanes = o->dev->graph;
+    if (o->desc.method == NPI_METHOD_CE)
+        return classify(o);
+    NPI_TRY(npi_objective_project(o, o->desc.samples, o->rows, o->z));
+    NPI_TRY(gather(o));
+    *beside = o->synth && lanes;
+    if (*beside)
+        NPI_TRY(lanes->fork(o->dev, OUTLIER_LANE));
+    if (o->synth)
+        NPI_TRY(learn_outliers(o, open, given));
+    if (*beside)
+        NPI_TRY(lanes->leave(o->dev));
+    NPI_TRY(contrast(o));
+    return open ? open_pull(o) : NPOS_OK;
+}
+
+npos_status npi_objective_gradients(npi_objective *o, bool open, const npi_synth_given *given) {
+    npi_params *params = &o->model->params;
+    bool beside = false;
     NPI_TRY(npi_plan_pack(o->plan));
     NPI_TRY(npi_plan_forward(o->plan, o->rows));
-    if (o->desc.method == NPI_METHOD_CE) {
-        NPI_TRY(classify(o));
-    } else {
-        npi_contrast_desc contrast = contrast_desc(o);
-        NPI_TRY(npi_objective_project(o, o->desc.samples, o->rows, o->z));
-        NPI_TRY(gather(o));
-        NPI_TRY(dev->losses->contrast(dev, &contrast, o->all_z, o->all_labels, o->mu, o->losses,
-                                      o->all_dz, o->workspace));
-        if (o->comm->size > 1) /* this member's rows of the gradient */
-            NPI_TRY(dev->memory->copy(dev, o->dz,
-                                      o->all_dz + (size_t)o->comm->rank * samples * proj,
-                                      samples * proj * sizeof(float)));
-        if (o->synth)
-            NPI_TRY(dev->ood->ring_push(dev, &o->ring, o->all_samples, o->all_h, o->all_labels));
-        NPI_TRY(project_backward(o));
-        if (open) {
-            NPI_TRY(synthesise(o, given));
-            NPI_TRY(open_risk(o));
-        }
-    }
+    NPI_TRY(heads(o, open, given, &beside));
     NPI_TRY(npi_plan_backward(o->plan, o->rows, o->drows));
-    npi_params *params = &o->model->params;
-    return o->comm->all_reduce(o->comm, dev, params->grads, params->body + params->head);
+    if (beside)
+        NPI_TRY(o->dev->graph->join(o->dev, OUTLIER_LANE));
+    return o->comm->all_reduce(o->comm, o->dev, params->grads, params->body + params->head);
 }
 
 npos_status npi_objective_step(npi_objective *o, bool open, const npi_synth_given *given) {

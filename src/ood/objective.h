@@ -32,6 +32,11 @@ typedef struct npi_objective_desc {
     npi_sgd_desc sgd;
 } npi_objective_desc;
 
+/* What R_open's gradient of h is computed in. */
+typedef struct npi_pull {
+    float *hidden, *dhidden, *logit, *dlogit, *losses, *unused, *unused_bias;
+} npi_pull;
+
 typedef struct npi_objective {
     npi_objective_desc desc;
     npi_device *dev;
@@ -55,6 +60,7 @@ typedef struct npi_objective {
     /* private */
     float *drows, *hidden, *dhidden, *raw, *z, *norms, *dz, *draw, *phi_hidden, *dphi_hidden,
         *logit, *dlogit;
+    npi_pull pull;
     void *workspace;
 } npi_objective;
 

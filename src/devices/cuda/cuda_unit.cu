@@ -14,11 +14,14 @@ struct npi_unit {
     npi_norm norm;
     npi_conv *forward, *filter;
     npi_conv *data[2]; /* dx = and dx +=; planned when first asked for */
-    void *weight;      /* [out_c padded][kernel][kernel][c padded], compute precision */
-    void *conv;        /* training: the convolution's output */
-    uint8_t *passed;   /* training with ReLU: where it let through */
-    void *dweight;     /* the weight's gradient where it cannot be written to its place */
-    void *dx;          /* the input's, where cuDNN cannot add to it */
+    npi_conv
+        *fused[2];   /* inference without and with residual: all of the unit in one; both or none */
+    float *bias;     /* [out_c padded]: fused's; `weight` is then times the batch norm's scale */
+    void *weight;    /* [out_c padded][kernel][kernel][c padded], compute precision */
+    void *conv;      /* training: the convolution's output */
+    uint8_t *passed; /* training with ReLU: where it let through */
+    void *dweight;   /* the weight's gradient where it cannot be written to its place */
+    void *dx;        /* the input's, where cuDNN cannot add to it */
     npi_dtype dweight_type;
     bool ran;
 };
@@ -99,6 +102,26 @@ static npos_status plan_training(npi_unit *u) {
     return u->desc.relu ? dev->memory->alloc(dev, vectors, u->name, &u->passed) : NPOS_OK;
 }
 
+/* One operation where cuDNN can, else convolution and batch norm. */
+static npos_status plan_inference(npi_unit *u) {
+    npi_conv_desc desc = conv_desc(u, NPI_CONV_BIAS);
+    npos_status status = NPOS_OK;
+    desc.relu = u->desc.relu;
+    for (int i = 0; i < 2 && status == NPOS_OK; i++) {
+        desc.residual = i == 1;
+        status = npi_conv_create(u->dev, &desc, true, &u->fused[i]);
+    }
+    if (status == NPOS_OK)
+        return u->dev->memory->alloc(u->dev, (size_t)npi_cuda_padded(u->desc.out_c) * sizeof(float),
+                                     u->name, &u->bias);
+    if (status != NPOS_UNSUPPORTED)
+        return status;
+    npi_conv_free(u->fused[0]);
+    u->fused[0] = NULL;
+    desc = conv_desc(u, NPI_CONV_FORWARD);
+    return npi_conv_create(u->dev, &desc, false, &u->forward);
+}
+
 static npos_status plan_all(npi_unit *u) {
     npi_device *dev = u->dev;
     NPI_TRY(npi_norm_create(dev, u->name, out_rows(u), u->desc.out_c, u->desc.training, &u->norm));
@@ -106,19 +129,21 @@ static npos_status plan_all(npi_unit *u) {
         dev->memory->alloc(dev, padded_weights(u) * element(dev->compute), u->name, &u->weight));
     if (u->desc.training)
         return plan_training(u);
-    npi_conv_desc forward = conv_desc(u, NPI_CONV_FORWARD);
-    return npi_conv_create(dev, &forward, false, &u->forward);
+    return plan_inference(u);
 }
 
 static void unit_free(npi_device *dev, npi_unit *unit) {
     if (!unit)
         return;
     npi_conv_free(unit->forward);
-    for (npi_conv *data : unit->data)
-        npi_conv_free(data);
+    for (int i = 0; i < 2; i++) {
+        npi_conv_free(unit->data[i]);
+        npi_conv_free(unit->fused[i]);
+    }
     npi_conv_free(unit->filter);
     npi_norm_free(&unit->norm);
     dev->memory->free(dev, unit->weight);
+    dev->memory->free(dev, unit->bias);
     dev->memory->free(dev, unit->conv);
     dev->memory->free(dev, unit->passed);
     dev->memory->free(dev, unit->dweight);
@@ -202,25 +227,35 @@ static weight_shape shape_of(const npi_unit *u) {
 
 enum { WEIGHT_THREADS = 256 };
 
-template <typename T>
-static __global__ void pack_kernel(weight_shape s, const float *weight, T *packed) {
-    const int64_t count = (int64_t)s.out_cp * s.area * s.cp;
-    const int64_t i = (int64_t)blockIdx.x * blockDim.x + threadIdx.x;
-    if (i >= count)
-        return;
-    const int64_t rest = i / s.cp;
-    const int c = (int)(i % s.cp);
-    const bool real = c < s.c && rest / s.area < s.out_c;
-    npi_store(packed + i, real ? weight[rest * s.c + c] : 0.0f);
+/* scale and bias: the batch norm of inference, u = scale conv + bias. */
+static __device__ float scale_of(const npi_unit_params &p, int o) {
+    return p.gamma[o] * (float)(1.0 / sqrt((double)p.running_var[o] + 1e-5));
 }
 
-template <typename T> static void launch_pack(npi_unit *u, const float *weight) {
+template <typename T>
+static __global__ void pack_kernel(weight_shape s, npi_unit_params p, T *packed, float *bias) {
+    const int64_t i = (int64_t)blockIdx.x * blockDim.x + threadIdx.x;
+    if (bias && i < s.out_cp) {
+        const int o = (int)i;
+        bias[o] = o < s.out_c ? p.beta[o] - p.running_mean[o] * scale_of(p, o) : 0.0f;
+    }
+    if (i >= (int64_t)s.out_cp * s.area * s.cp)
+        return;
+    const int64_t rest = i / s.cp;
+    const int c = (int)(i % s.cp), o = (int)(rest / s.area);
+    float w = c < s.c && o < s.out_c ? p.weight[rest * s.c + c] : 0.0f;
+    if (bias && o < s.out_c)
+        w *= scale_of(p, o);
+    npi_store(packed + i, w);
+}
+
+template <typename T> static void launch_pack(npi_unit *u, const npi_unit_params *params) {
     pack_kernel<T><<<npi_ceil_div((int64_t)padded_weights(u), WEIGHT_THREADS), WEIGHT_THREADS, 0,
-                     npi_cuda_stream(u->dev)>>>(shape_of(u), weight, (T *)u->weight);
+                     npi_cuda_stream(u->dev)>>>(shape_of(u), *params, (T *)u->weight, u->bias);
 }
 
 static npos_status pack(npi_unit *unit, const npi_unit_params *params) {
-    NPI_BY_TYPE(unit->dev, launch_pack, unit, params->weight);
+    NPI_BY_TYPE(unit->dev, launch_pack, unit, params);
     return npi_cuda_launched(unit->dev, unit->name);
 }
 
@@ -277,6 +312,15 @@ static npos_status forward(npi_unit *unit, npi_act x, const npi_unit_params *par
 
 static npos_status infer(npi_unit *unit, npi_act x, const npi_unit_params *params,
                          const npi_act *residual, npi_act *y) {
+    if (unit->fused[0]) {
+        npi_conv_args args = {};
+        args.x = x.data;
+        args.w = unit->weight;
+        args.y = y->data;
+        args.bias = unit->bias;
+        args.residual = residual ? residual->data : NULL;
+        return npi_conv_run(unit->fused[residual != NULL], &args);
+    }
     npi_norm_apply apply = {};
     NPI_TRY(convolve(unit, x, y->data));
     NPI_TRY(npi_norm_running(&unit->norm, params));
@@ -374,7 +418,9 @@ static const char *variant(npi_unit *unit) {
         if (plans[i])
             engine[i] = npi_conv_engine(plans[i]);
     if (!u->desc.training)
-        snprintf(u->variant, sizeof u->variant, "cuDNN engine %d", engine[0]);
+        snprintf(u->variant, sizeof u->variant, "cuDNN engine %d%s",
+                 u->fused[0] ? npi_conv_engine(u->fused[0]) : engine[0],
+                 u->fused[0] ? " with bias, residual, relu" : "");
     else
         snprintf(u->variant, sizeof u->variant,
                  "cuDNN engines: fwd %d, bwd_x %d, bwd_x+ %d%s, bwd_w %d %s%s", engine[0],
