@@ -1,21 +1,28 @@
-/* Convolutions by cuDNN's graph interface: describes the operations, asks the heuristics for engines and takes the first
- * that keeps our promises. */
+/* Convolutions by cuDNN's graph interface: describes the operations, asks the heuristics for engines and takes, of those
+ * that keep our promises, the fastest, or where that is not measured the first. */
 #include "devices/cuda/cuda_conv.cuh"
 
+#include <cstdio>
 #include <cstdlib>
 #include <cstring>
 
+#include "devices/cuda/cuda_tune.cuh"
+
 typedef cudnnBackendDescriptor_t descriptor;
 
-enum { MAX_DESCRIPTORS = 48, MAX_CONFIGS = 32 };
+enum { MAX_DESCRIPTORS = 48, MAX_CONFIGS = 32, MAX_CANDIDATES = 16 };
+
+typedef struct candidate {
+    descriptor plan;
+    int64_t workspace, engine;
+} candidate;
 
 struct npi_conv {
     npi_device *dev;
     npi_conv_desc desc;
     descriptor made[MAX_DESCRIPTORS]; /* all but the plan, in order of making */
     int made_count;
-    descriptor plan;
-    int64_t workspace, engine;
+    candidate chosen;
 };
 
 /* What tensors are called in the variant pack. */
@@ -144,7 +151,7 @@ static npos_status describe(npi_conv *c, operations *ops) {
     descriptor x, w, y;
     ops->count = 0;
     NPI_TRY(tensor(c, X_ID, in, type, &x));
-    NPI_TRY(tensor(c, W_ID, filter, d->filter, &w));
+    NPI_TRY(tensor(c, W_ID, filter, type, &w));
     NPI_TRY(tensor(c, Y_ID, to, type, &y));
     if (d->pass != NPI_CONV_BIAS)
         return convolution(c, x, w, y, &ops->list[ops->count++]);
@@ -192,16 +199,30 @@ static bool keeps_promises(npi_conv *c, descriptor engine) {
     return true;
 }
 
+/* Engines that are compiled when a plan is made: of use only where there is nothing else. */
+static bool compiles(descriptor engine) {
+    cudnnBackendBehaviorNote_t notes[CUDNN_BEHAVIOR_NOTE_TYPE_COUNT];
+    int64_t count = 0;
+    bool found = false;
+    if (cudnnBackendGetAttribute(engine, CUDNN_ATTR_ENGINE_BEHAVIOR_NOTE, CUDNN_TYPE_BEHAVIOR_NOTE,
+                                 CUDNN_BEHAVIOR_NOTE_TYPE_COUNT, &count,
+                                 notes) == CUDNN_STATUS_SUCCESS)
+        for (int64_t i = 0; i < count; i++)
+            found = found || notes[i] == CUDNN_BEHAVIOR_NOTE_RUNTIME_COMPILATION;
+    return found;
+}
+
 /* Makes a plan of a configuration, if it is one for us. */
-static bool plan_with(npi_conv *c, descriptor config, cudnnHandle_t handle) {
+static bool plan_with(npi_conv *c, descriptor config, bool with_compiled, candidate *out) {
     descriptor engine = NULL, plan = NULL;
+    cudnnHandle_t handle = npi_cuda_dnn(c->dev);
     int64_t count = 0;
     bool fits =
         cudnnBackendCreateDescriptor(CUDNN_BACKEND_ENGINE_DESCRIPTOR, &engine) ==
             CUDNN_STATUS_SUCCESS &&
         cudnnBackendGetAttribute(config, CUDNN_ATTR_ENGINECFG_ENGINE, CUDNN_TYPE_BACKEND_DESCRIPTOR,
                                  1, &count, &engine) == CUDNN_STATUS_SUCCESS &&
-        keeps_promises(c, engine) &&
+        keeps_promises(c, engine) && (with_compiled || !compiles(engine)) &&
         cudnnBackendCreateDescriptor(CUDNN_BACKEND_EXECUTION_PLAN_DESCRIPTOR, &plan) ==
             CUDNN_STATUS_SUCCESS &&
         cudnnBackendSetAttribute(plan, CUDNN_ATTR_EXECUTION_PLAN_HANDLE, CUDNN_TYPE_HANDLE, 1,
@@ -211,21 +232,24 @@ static bool plan_with(npi_conv *c, descriptor config, cudnnHandle_t handle) {
                                  &config) == CUDNN_STATUS_SUCCESS &&
         cudnnBackendFinalize(plan) == CUDNN_STATUS_SUCCESS &&
         cudnnBackendGetAttribute(plan, CUDNN_ATTR_EXECUTION_PLAN_WORKSPACE_SIZE, CUDNN_TYPE_INT64,
-                                 1, &count, &c->workspace) == CUDNN_STATUS_SUCCESS &&
+                                 1, &count, &out->workspace) == CUDNN_STATUS_SUCCESS &&
         cudnnBackendGetAttribute(engine, CUDNN_ATTR_ENGINE_GLOBAL_INDEX, CUDNN_TYPE_INT64, 1,
-                                 &count, &c->engine) == CUDNN_STATUS_SUCCESS;
+                                 &count, &out->engine) == CUDNN_STATUS_SUCCESS;
     if (engine)
         cudnnBackendDestroyDescriptor(engine);
     if (fits)
-        c->plan = plan;
+        out->plan = plan;
     else if (plan)
         cudnnBackendDestroyDescriptor(plan);
     return fits;
 }
 
-static npos_status choose(npi_conv *c, descriptor graph, cudnnBackendHeurMode_t mode) {
+/* Up to `most` plans in the heuristics' order. */
+static npos_status gather(npi_conv *c, descriptor graph, cudnnBackendHeurMode_t mode,
+                          bool with_compiled, int most, candidate *list, int *found) {
     descriptor heuristics, configs[MAX_CONFIGS];
     int64_t count = 0;
+    *found = 0;
     NPI_TRY(make(c, CUDNN_BACKEND_ENGINEHEUR_DESCRIPTOR, &heuristics));
     SET(heuristics, CUDNN_ATTR_ENGINEHEUR_OPERATION_GRAPH, CUDNN_TYPE_BACKEND_DESCRIPTOR, 1,
         &graph);
@@ -240,25 +264,123 @@ static npos_status choose(npi_conv *c, descriptor graph, cudnnBackendHeurMode_t 
     cudnnStatus_t got =
         cudnnBackendGetAttribute(heuristics, CUDNN_ATTR_ENGINEHEUR_RESULTS,
                                  CUDNN_TYPE_BACKEND_DESCRIPTOR, made, &count, configs);
-    for (int i = 0; got == CUDNN_STATUS_SUCCESS && i < made && i < count && !c->plan; i++)
-        plan_with(c, configs[i], npi_cuda_dnn(c->dev));
+    for (int i = 0; got == CUDNN_STATUS_SUCCESS && i < made && i < count && *found < most; i++)
+        *found += plan_with(c, configs[i], with_compiled, &list[*found]);
     for (int i = 0; i < made; i++)
         cudnnBackendDestroyDescriptor(configs[i]);
+    return NPOS_OK;
+}
+
+/* ---- the fastest ---- */
+
+/* Whether the choice is worth measuring: 2 billion operations and more. */
+static bool is_large(const npi_conv_desc *d) {
+    return 2.0 * d->n * d->oh * d->ow * d->out_c * d->c * d->kernel * d->kernel > 2e9;
+}
+
+static void key_of(const npi_conv *c, char *key) {
+    const npi_conv_desc *d = &c->desc;
+    snprintf(key, NPI_TUNE_KEY_BYTES, "%d:%dx%dx%dx%d:%d:k%ds%dp%d:%d:%d%d%d", d->pass, d->n, d->c,
+             d->h, d->w, d->out_c, d->kernel, d->stride, d->pad, c->dev->compute, d->accumulate,
+             d->residual, d->relu);
+}
+
+static npos_status execute(npi_conv *c, const candidate *with, const npi_conv_args *args);
+
+/* The least milliseconds of a few runs; infinite for a plan that does not run. */
+static npos_status time_of(npi_conv *c, const candidate *with, const npi_conv_args *args,
+                           float *best) {
+    enum { RUNS = 6 };
+    cudaStream_t stream = npi_cuda_stream(c->dev);
+    cudaEvent_t begin, end;
+    *best = INFINITY;
+    CUDA_TRY(c->desc.name, cudaEventCreate(&begin));
+    CUDA_TRY(c->desc.name, cudaEventCreate(&end));
+    for (int i = 0; i < RUNS; i++) {
+        float took = 0.0f;
+        cudaEventRecord(begin, stream);
+        npos_status status = execute(c, with, args);
+        cudaEventRecord(end, stream);
+        CUDA_TRY(c->desc.name, cudaEventSynchronize(end));
+        cudaEventElapsedTime(&took, begin, end);
+        if (status == NPOS_OK && i > 0 && took < *best)
+            *best = took;
+    }
+    cudaEventDestroy(begin);
+    cudaEventDestroy(end);
+    return NPOS_OK;
+}
+
+static npos_status measure(npi_conv *c, const candidate *list, int count, int *fastest) {
+    const npi_conv_desc *d = &c->desc;
+    const npi_memory_ops *memory = c->dev->memory;
+    const size_t in = (size_t)d->n * (size_t)d->c * (size_t)(d->h * d->w),
+                 out = (size_t)d->n * (size_t)d->out_c * (size_t)(d->oh * d->ow),
+                 filter = (size_t)d->out_c * (size_t)d->c * (size_t)(d->kernel * d->kernel),
+                 sizes[5] = {in, filter, out, (size_t)d->out_c, out};
+    void *data[5] = {};
+    npos_status status = NPOS_OK;
+    float least = INFINITY;
+    for (int i = 0; i < 5 && status == NPOS_OK; i++)
+        status = memory->alloc(c->dev, sizes[i] * sizeof(float), d->name, &data[i]);
+    const npi_conv_args args = {data[0], data[1], data[2], (const float *)data[3], data[4]};
+    *fastest = 0;
+    for (int i = 0; i < count && status == NPOS_OK; i++) {
+        float took;
+        status = time_of(c, &list[i], &args, &took);
+        if (status == NPOS_OK && took < least) {
+            least = took;
+            *fastest = i;
+        }
+    }
+    for (void *block : data)
+        memory->free(c->dev, block);
+    return status;
+}
+
+/* Of several plans the kept choice, or the one that is now measured and kept. */
+static npos_status decide(npi_conv *c, const candidate *list, int count, int *chosen) {
+    char key[NPI_TUNE_KEY_BYTES];
+    npi_choice choice = {0, (int)list[0].engine};
+    *chosen = 0;
+    key_of(c, key);
+    if (!npi_tune_find(c->dev, key, &choice) || choice.place < 0 || choice.place >= count ||
+        (int)list[choice.place].engine != choice.engine) {
+        NPI_TRY(measure(c, list, count, chosen));
+        choice = {*chosen, (int)list[*chosen].engine};
+        npi_tune_keep(c->dev, key, &choice);
+    }
+    if (choice.place >= 0 && choice.place < count)
+        *chosen = choice.place;
     return NPOS_OK;
 }
 
 static npos_status plan(npi_conv *c) {
     operations ops;
     descriptor graph;
+    candidate list[MAX_CANDIDATES];
     cudnnHandle_t handle = npi_cuda_dnn(c->dev);
+    int count = 0, chosen = 0;
     NPI_TRY(describe(c, &ops));
     NPI_TRY(make(c, CUDNN_BACKEND_OPERATIONGRAPH_DESCRIPTOR, &graph));
     SET(graph, CUDNN_ATTR_OPERATIONGRAPH_HANDLE, CUDNN_TYPE_HANDLE, 1, &handle);
     SET(graph, CUDNN_ATTR_OPERATIONGRAPH_OPS, CUDNN_TYPE_BACKEND_DESCRIPTOR, ops.count, ops.list);
     if (cudnnBackendFinalize(graph) != CUDNN_STATUS_SUCCESS)
         return NPOS_OK;
-    NPI_TRY(choose(c, graph, CUDNN_HEUR_MODE_A));
-    return c->plan ? NPOS_OK : choose(c, graph, CUDNN_HEUR_MODE_FALLBACK);
+    const bool tunes = is_large(&c->desc) && npi_tune_possible(c->dev);
+    const int most = tunes ? MAX_CANDIDATES : 1;
+    NPI_TRY(gather(c, graph, CUDNN_HEUR_MODE_A, c->desc.pass == NPI_CONV_BIAS, most, list, &count));
+    if (count == 0)
+        NPI_TRY(gather(c, graph, CUDNN_HEUR_MODE_A, true, 1, list, &count));
+    if (count == 0)
+        NPI_TRY(gather(c, graph, CUDNN_HEUR_MODE_FALLBACK, true, 1, list, &count));
+    npos_status status = count > 1 ? decide(c, list, count, &chosen) : NPOS_OK;
+    for (int i = 0; i < count; i++)
+        if (i == chosen && status == NPOS_OK)
+            c->chosen = list[i];
+        else
+            cudnnBackendDestroyDescriptor(list[i].plan);
+    return status;
 }
 
 npos_status npi_conv_create(npi_device *dev, const npi_conv_desc *desc, bool quiet,
@@ -272,7 +394,7 @@ npos_status npi_conv_create(npi_device *dev, const npi_conv_desc *desc, bool qui
     c->dev = dev;
     c->desc = *desc;
     npos_status status = plan(c);
-    if (status == NPOS_OK && !c->plan)
+    if (status == NPOS_OK && !c->chosen.plan)
         status = quiet ? NPOS_UNSUPPORTED
                        : npi_fail(NPOS_UNSUPPORTED,
                                   "%s: cuDNN has no repeatable engine for the %s convolution of "
@@ -289,8 +411,8 @@ npos_status npi_conv_create(npi_device *dev, const npi_conv_desc *desc, bool qui
 void npi_conv_free(npi_conv *conv) {
     if (!conv)
         return;
-    if (conv->plan)
-        cudnnBackendDestroyDescriptor(conv->plan);
+    if (conv->chosen.plan)
+        cudnnBackendDestroyDescriptor(conv->chosen.plan);
     while (conv->made_count > 0)
         cudnnBackendDestroyDescriptor(conv->made[--conv->made_count]);
     free(conv);
@@ -309,22 +431,26 @@ static npos_status fill_pack(npi_conv *c, const npi_conv_args *args, void *works
     return NPOS_OK;
 }
 
-npos_status npi_conv_run(npi_conv *conv, const npi_conv_args *args) {
-    const char *name = conv->desc.name;
+static npos_status execute(npi_conv *c, const candidate *with, const npi_conv_args *args) {
+    const char *name = c->desc.name;
     void *workspace = NULL;
     descriptor pack;
-    if (conv->workspace > 0)
-        NPI_TRY(npi_cuda_scratch(conv->dev, (size_t)conv->workspace, &workspace));
+    if (with->workspace > 0)
+        NPI_TRY(npi_cuda_scratch(c->dev, (size_t)with->workspace, &workspace));
     CUDNN_TRY(name, cudnnBackendCreateDescriptor(CUDNN_BACKEND_VARIANT_PACK_DESCRIPTOR, &pack));
-    npos_status status = fill_pack(conv, args, workspace, pack);
+    npos_status status = fill_pack(c, args, workspace, pack);
     if (status == NPOS_OK)
         status =
-            npi_cudnn_status(cudnnBackendExecute(npi_cuda_dnn(conv->dev), conv->plan, pack), name);
+            npi_cudnn_status(cudnnBackendExecute(npi_cuda_dnn(c->dev), with->plan, pack), name);
     cudnnBackendDestroyDescriptor(pack);
-    NPI_TRY(status);
-    return npi_cuda_launched(conv->dev, name);
+    return status;
+}
+
+npos_status npi_conv_run(npi_conv *conv, const npi_conv_args *args) {
+    NPI_TRY(execute(conv, &conv->chosen, args));
+    return npi_cuda_launched(conv->dev, conv->desc.name);
 }
 
 int npi_conv_engine(const npi_conv *conv) {
-    return (int)conv->engine;
+    return (int)conv->chosen.engine;
 }

@@ -1,6 +1,6 @@
 /* devices/cuda/cuda_conv.cuh - one convolution, forward or one of its gradients, planned once with cuDNN.
  *
- * x is n x h x w x c, y is n x oh x ow x out_c, both of the device's compute type; w is out_c x kernel x kernel x c.
+ * x is n x h x w x c, y is n x oh x ow x out_c, w is out_c x kernel x kernel x c, all of the device's compute type.
  * Channels are those in memory, multiples of 8; pointers are 16-byte aligned.  Sums are float32; engines that round
  * float32 input (TF32), or whose result depends on the order in which blocks finish, are never taken. */
 #ifndef NPI_CUDA_CONV_CUH
@@ -19,7 +19,6 @@ typedef struct npi_conv_desc {
     const char *name; /* for errors; must outlive the plan */
     npi_conv_pass pass;
     int n, c, h, w, out_c, oh, ow, kernel, stride, pad;
-    npi_dtype filter;    /* of w: the compute type, or float32 in NPI_CONV_FILTER */
     bool accumulate;     /* NPI_CONV_DATA */
     bool residual, relu; /* NPI_CONV_BIAS */
 } npi_conv_desc;
@@ -33,7 +32,7 @@ typedef struct
 
 typedef struct npi_conv npi_conv;
 
-/* NPOS_UNSUPPORTED where cuDNN has no engine for this.  Nothing is recorded of such a failure as long as `quiet`: the
+/* May measure which engine is fastest (cuda_tune.cuh).  NPOS_UNSUPPORTED where cuDNN has no engine for this.  Nothing is recorded of such a failure as long as `quiet`: the
  * caller has another way. */
 npos_status npi_conv_create(npi_device *dev, const npi_conv_desc *desc, bool quiet, npi_conv **out);
 void npi_conv_free(npi_conv *conv); /* NULL is accepted */

@@ -169,6 +169,7 @@ static void cuda_close(npi_device *dev) {
     if (cuda->posted)
         cudaFreeHost(cuda->posted);
     npi_cuda_free_all(dev);
+    free(cuda->packs);
     free(cuda);
 }
 

@@ -5,6 +5,7 @@
 
 #include "devices/cuda/cuda_conv.cuh"
 #include "devices/cuda/cuda_norm.cuh"
+#include "devices/cuda/cuda_weights.cuh"
 
 struct npi_unit {
     npi_device *dev;
@@ -22,7 +23,6 @@ struct npi_unit {
     uint8_t *passed; /* training with ReLU: where it let through */
     void *dweight;   /* the weight's gradient where it cannot be written to its place */
     void *dx;        /* the input's, where cuDNN cannot add to it */
-    npi_dtype dweight_type;
     bool ran;
 };
 
@@ -34,9 +34,12 @@ static size_t element(npi_dtype type) {
     return type == NPI_BF16 ? 2 : 4;
 }
 
+static npi_weights weights_of(const npi_unit *u) {
+    return {u->desc.out_c, u->desc.c, u->desc.kernel * u->desc.kernel};
+}
+
 static size_t padded_weights(const npi_unit *u) {
-    return (size_t)npi_cuda_padded(u->desc.out_c) * (size_t)npi_cuda_padded(u->desc.c) *
-           (size_t)(u->desc.kernel * u->desc.kernel);
+    return (size_t)npi_weights_padded(weights_of(u));
 }
 
 /* ---- creation ---- */
@@ -70,25 +73,17 @@ static npi_conv_desc conv_desc(const npi_unit *u, npi_conv_pass pass) {
     out.kernel = d->kernel;
     out.stride = d->stride;
     out.pad = d->pad;
-    out.filter = u->dev->compute;
     return out;
 }
 
-/* The gradient comes in float32 where cuDNN has that, straight to its place where nothing pads. */
+/* In bf16 the gradient comes in bf16 too: cuDNN's engines for float32 results of bf16 maps take ten times as long. */
 static npos_status plan_filter(npi_unit *u) {
     npi_conv_desc filter = conv_desc(u, NPI_CONV_FILTER);
     bool pads = u->desc.c % 8 != 0 || u->desc.out_c % 8 != 0;
-    filter.filter = NPI_F32;
-    npos_status status = npi_conv_create(u->dev, &filter, true, &u->filter);
-    if (status == NPOS_UNSUPPORTED) {
-        filter.filter = u->dev->compute;
-        status = npi_conv_create(u->dev, &filter, false, &u->filter);
-    }
-    NPI_TRY(status);
-    u->dweight_type = filter.filter;
-    if (!pads && filter.filter == NPI_F32)
+    NPI_TRY(npi_conv_create(u->dev, &filter, false, &u->filter));
+    if (!pads && u->dev->compute == NPI_F32)
         return NPOS_OK;
-    return u->dev->memory->alloc(u->dev, padded_weights(u) * element(filter.filter), u->name,
+    return u->dev->memory->alloc(u->dev, padded_weights(u) * element(u->dev->compute), u->name,
                                  &u->dweight);
 }
 
@@ -142,6 +137,7 @@ static void unit_free(npi_device *dev, npi_unit *unit) {
     }
     npi_conv_free(unit->filter);
     npi_norm_free(&unit->norm);
+    npi_pack_forget(dev, unit->weight);
     dev->memory->free(dev, unit->weight);
     dev->memory->free(dev, unit->bias);
     dev->memory->free(dev, unit->conv);
@@ -216,68 +212,16 @@ static npos_status weight_export(npi_unit *unit, const float *weight, float *hos
     return weight_copy(unit, NULL, (float *)weight, host_oihw);
 }
 
-struct weight_shape {
-    int out_c, c, out_cp, cp, area;
-};
-
-static weight_shape shape_of(const npi_unit *u) {
-    return {u->desc.out_c, u->desc.c, npi_cuda_padded(u->desc.out_c), npi_cuda_padded(u->desc.c),
-            u->desc.kernel * u->desc.kernel};
-}
-
-enum { WEIGHT_THREADS = 256 };
-
-/* scale and bias: the batch norm of inference, u = scale conv + bias. */
-static __device__ float scale_of(const npi_unit_params &p, int o) {
-    return p.gamma[o] * (float)(1.0 / sqrt((double)p.running_var[o] + 1e-5));
-}
-
-template <typename T>
-static __global__ void pack_kernel(weight_shape s, npi_unit_params p, T *packed, float *bias) {
-    const int64_t i = (int64_t)blockIdx.x * blockDim.x + threadIdx.x;
-    if (bias && i < s.out_cp) {
-        const int o = (int)i;
-        bias[o] = o < s.out_c ? p.beta[o] - p.running_mean[o] * scale_of(p, o) : 0.0f;
-    }
-    if (i >= (int64_t)s.out_cp * s.area * s.cp)
-        return;
-    const int64_t rest = i / s.cp;
-    const int c = (int)(i % s.cp), o = (int)(rest / s.area);
-    float w = c < s.c && o < s.out_c ? p.weight[rest * s.c + c] : 0.0f;
-    if (bias && o < s.out_c)
-        w *= scale_of(p, o);
-    npi_store(packed + i, w);
-}
-
-template <typename T> static void launch_pack(npi_unit *u, const npi_unit_params *params) {
-    pack_kernel<T><<<npi_ceil_div((int64_t)padded_weights(u), WEIGHT_THREADS), WEIGHT_THREADS, 0,
-                     npi_cuda_stream(u->dev)>>>(shape_of(u), *params, (T *)u->weight, u->bias);
-}
-
 static npos_status pack(npi_unit *unit, const npi_unit_params *params) {
-    NPI_BY_TYPE(unit->dev, launch_pack, unit, params);
-    return npi_cuda_launched(unit->dev, unit->name);
-}
-
-/* The gradient's place from its padded copy. */
-template <typename T>
-static __global__ void unpack_kernel(weight_shape s, const T *padded, float *weight) {
-    const int64_t i = (int64_t)blockIdx.x * blockDim.x + threadIdx.x;
-    if (i < (int64_t)s.out_c * s.area * s.c)
-        weight[i] = npi_load(padded + i / s.c * s.cp + i % s.c);
-}
-
-template <typename T> static void launch_unpack(npi_unit *u, float *weight) {
-    const weight_shape s = shape_of(u);
-    unpack_kernel<T>
-        <<<npi_ceil_div((int64_t)s.out_c * s.area * s.c, WEIGHT_THREADS), WEIGHT_THREADS, 0,
-           npi_cuda_stream(u->dev)>>>(s, (const T *)u->dweight, weight);
+    const npi_pack_job job = {weights_of(unit), *params, unit->weight, unit->bias};
+    return npi_pack_later(unit->dev, &job);
 }
 
 /* ---- forward ---- */
 
 static npos_status convolve(npi_unit *u, npi_act x, void *to) {
     npi_conv_args args = {};
+    NPI_TRY(npi_pack_flush(u->dev));
     args.x = x.data;
     args.w = u->weight;
     args.y = to;
@@ -314,6 +258,7 @@ static npos_status infer(npi_unit *unit, npi_act x, const npi_unit_params *param
                          const npi_act *residual, npi_act *y) {
     if (unit->fused[0]) {
         npi_conv_args args = {};
+        NPI_TRY(npi_pack_flush(unit->dev));
         args.x = x.data;
         args.w = unit->weight;
         args.y = y->data;
@@ -340,13 +285,7 @@ static npos_status filter_gradient(npi_unit *u, npi_act x, npi_act dc, float *dw
     args.y = dc.data;
     args.w = u->dweight ? u->dweight : dweight;
     NPI_TRY(npi_conv_run(u->filter, &args));
-    if (!u->dweight)
-        return NPOS_OK;
-    if (u->dweight_type == NPI_BF16)
-        launch_unpack<__nv_bfloat16>(u, dweight);
-    else
-        launch_unpack<float>(u, dweight);
-    return npi_cuda_launched(u->dev, u->name);
+    return u->dweight ? npi_weights_unpack(u->dev, weights_of(u), u->dweight, dweight) : NPOS_OK;
 }
 
 template <typename T> static __global__ void add_kernel(int64_t vectors, const T *from, T *to) {
@@ -423,9 +362,8 @@ static const char *variant(npi_unit *unit) {
                  u->fused[0] ? " with bias, residual, relu" : "");
     else
         snprintf(u->variant, sizeof u->variant,
-                 "cuDNN engines: fwd %d, bwd_x %d, bwd_x+ %d%s, bwd_w %d %s%s", engine[0],
-                 engine[1], engine[2], u->dx ? " (add apart)" : "", engine[3],
-                 u->dweight_type == NPI_F32 ? "f32" : "bf16", u->dweight ? " (copied)" : "");
+                 "cuDNN engines: fwd %d, bwd_x %d, bwd_x+ %d%s, bwd_w %d", engine[0], engine[1],
+                 engine[2], u->dx ? " (add apart)" : "", engine[3]);
     return u->variant;
 }
 
