@@ -47,6 +47,8 @@ struct conv_unit {
     int image, column, first, end, from, to;
 };
 
+#ifdef NPI_SM90A
+
 static __device__ __forceinline__ conv_unit unit_at(const conv_work &work, int index) {
     int tile = index % work.tiles, rest = index / work.tiles;
     int first = rest % work.bands * work.band_rows;
@@ -54,8 +56,6 @@ static __device__ __forceinline__ conv_unit unit_at(const conv_work &work, int i
     return {rest / work.bands * IMAGES, tile * COLUMNS,      first, end,
             max(first - 1, 0),          min(end, work.h - 1)};
 }
-
-#ifdef NPI_SM90A
 
 /* A ring of shared memory between the copy engine and the warpgroups. */
 struct ring_place {
