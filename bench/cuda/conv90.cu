@@ -1,0 +1,491 @@
+/* bench/cuda/conv90.cu - the convolutions of src/devices/cuda/cuda_conv90.cuh: checked, then timed beside cuDNN.
+ *
+ *     nvcc -std=c++20 -O3 -gencode arch=compute_90a,code=sm_90a -Iinclude -Isrc bench/cuda/conv90.cu \
+ *         src/devices/cuda/cuda_conv90.cu src/devices/cuda/cuda_fail.cu -lcudnn -lcublas -o conv90
+ *     ./conv90            checks and times; exit status 1 where a check failed
+ *     ./conv90 check      checks only (for compute-sanitizer: small shapes only)
+ *     ./conv90 time       times only
+ *
+ * Checks compare with naive convolutions in float32 on several shapes, none of them a multiple of the kernels' tiles
+ * but the last: outputs, gradients, sums, what lies before and behind the outputs, and that a second run gives the same
+ * bits.  The peer is the fastest algorithm that cudnnFind...Ex finds for NHWC bf16 with float32 sums. */
+#include <cmath>
+#include <cstdio>
+#include <cstdlib>
+#include <cstring>
+#include <vector>
+
+#include "devices/cuda/cuda_conv90.cuh"
+#include "devices/cuda/cuda_fail.cuh"
+
+typedef __nv_bfloat16 bf16;
+
+static npos_status say(npos_status status, const char *text) {
+    fprintf(stderr, "%s\n", text);
+    return status;
+}
+
+static void must(npos_status status) {
+    if (status != NPOS_OK)
+        exit(2);
+}
+
+#define CUDA(call) must(npi_cuda_status((call), #call))
+#define CUDNN(call) must(npi_cudnn_status((call), #call))
+
+constexpr int K = 64, GUARD = 4096;
+
+/* ---- data ---- */
+
+/* A device array between guards of 0x5a. */
+struct guarded {
+    uint8_t *memory = NULL;
+    size_t bytes;
+    explicit guarded(size_t size) : bytes(size) {
+        CUDA(cudaMalloc(&memory, bytes + 2 * GUARD));
+        CUDA(cudaMemset(memory, 0x5a, bytes + 2 * GUARD));
+    }
+    guarded(const guarded &) = delete;
+    ~guarded() {
+        cudaFree(memory);
+    }
+    template <typename T> T *as() const {
+        return (T *)(memory + GUARD);
+    }
+    bool intact() const {
+        std::vector<uint8_t> edges(2 * GUARD);
+        CUDA(cudaMemcpy(edges.data(), memory, GUARD, cudaMemcpyDeviceToHost));
+        CUDA(cudaMemcpy(edges.data() + GUARD, memory + GUARD + bytes, GUARD,
+                        cudaMemcpyDeviceToHost));
+        for (uint8_t edge : edges)
+            if (edge != 0x5a)
+                return false;
+        return true;
+    }
+    std::vector<uint8_t> copy() const {
+        std::vector<uint8_t> out(bytes);
+        CUDA(cudaMemcpy(out.data(), as<uint8_t>(), bytes, cudaMemcpyDeviceToHost));
+        return out;
+    }
+};
+
+static __device__ float uniform(uint64_t index, uint64_t seed) {
+    uint64_t z = (index + 1) * 0x9e3779b97f4a7c15ull + seed * 0xd1b54a32d192ed03ull;
+    z = (z ^ (z >> 30)) * 0xbf58476d1ce4e5b9ull;
+    z = (z ^ (z >> 27)) * 0x94d049bb133111ebull;
+    return (float)(int64_t)(z >> 40) * 0x1p-23f - 1.0f;
+}
+
+/* Uniform in -1 .. 1 as bf16, zero in channels used .. c - 1. */
+static __global__ void fill(bf16 *x, size_t count, int c, int used, uint64_t seed) {
+    for (size_t i = blockIdx.x * (size_t)blockDim.x + threadIdx.x; i < count;
+         i += (size_t)gridDim.x * blockDim.x)
+        x[i] = __float2bfloat16((int)(i % c) < used ? uniform(i, seed) : 0.0f);
+}
+
+/* Weights that bf16 holds exactly. */
+static __global__ void fill_weights(float *w, int count, uint64_t seed) {
+    int i = blockIdx.x * blockDim.x + threadIdx.x;
+    if (i < count)
+        w[i] = __bfloat162float(__float2bfloat16(0.125f * uniform(i, seed)));
+}
+
+/* ---- naive convolutions ---- */
+
+struct shape {
+    int n, h, w, c, used; /* c channels in memory, used of them not padding */
+    size_t pixels() const {
+        return (size_t)n * h * w;
+    }
+};
+
+/* out[n, y, x, k], one thread each; w[k][r][s][used]. */
+static __global__ void naive_run(const bf16 *in, const float *w, float *out, shape s) {
+    size_t index = blockIdx.x * (size_t)blockDim.x + threadIdx.x;
+    if (index >= (size_t)s.n * s.h * s.w * K)
+        return;
+    int k = index % K, x = index / K % s.w, y = index / K / s.w % s.h, n = index / K / s.w / s.h;
+    float sum = 0.0f;
+    for (int r = 0; r < 3; r++)
+        for (int t = 0; t < 3; t++) {
+            int v = y + r - 1, u = x + t - 1;
+            if (v < 0 || v >= s.h || u < 0 || u >= s.w)
+                continue;
+            const bf16 *from = in + (((size_t)n * s.h + v) * s.w + u) * s.c;
+            for (int c = 0; c < s.used; c++)
+                sum += __bfloat162float(from[c]) * w[((k * 3 + r) * 3 + t) * s.used + c];
+        }
+    out[index] = sum;
+}
+
+/* din[n, y, x, c] = sum over k, r, s of dout[n, y + 1 - r, x + 1 - s, k] w[k, r, s, c]. */
+static __global__ void naive_back(const bf16 *dout, const float *w, float *din, shape s) {
+    size_t index = blockIdx.x * (size_t)blockDim.x + threadIdx.x;
+    if (index >= (size_t)s.n * s.h * s.w * s.c)
+        return;
+    int c = index % s.c, x = index / s.c % s.w, y = index / s.c / s.w % s.h;
+    int n = index / s.c / s.w / s.h;
+    float sum = 0.0f;
+    for (int r = 0; r < 3; r++)
+        for (int t = 0; t < 3; t++) {
+            int v = y + 1 - r, u = x + 1 - t;
+            if (v < 0 || v >= s.h || u < 0 || u >= s.w)
+                continue;
+            const bf16 *from = dout + (((size_t)n * s.h + v) * s.w + u) * K;
+            for (int k = 0; k < K; k++)
+                sum += __bfloat162float(from[k]) * w[((k * 3 + r) * 3 + t) * s.used + c];
+        }
+    din[index] = sum;
+}
+
+/* dw[k, r, s, c]: block (k, r, s), thread (c, slice of the pixels). */
+static __global__ void naive_weights(const bf16 *in, const bf16 *dout, float *dw, shape s) {
+    __shared__ double slices[16][64];
+    int t = blockIdx.x % 3, r = blockIdx.x / 3 % 3, k = blockIdx.x / 9, c = threadIdx.x;
+    double sum = 0.0;
+    for (size_t p = threadIdx.y; p < (size_t)s.n * s.h * s.w; p += blockDim.y) {
+        int x = p % s.w + t - 1, y = p / s.w % s.h + r - 1;
+        if (c < s.used && x >= 0 && x < s.w && y >= 0 && y < s.h)
+            sum += (double)(__bfloat162float(dout[p * K + k]) *
+                            __bfloat162float(in[((p / s.w / s.h * s.h + y) * s.w + x) * s.c + c]));
+    }
+    slices[threadIdx.y][c] = sum;
+    __syncthreads();
+    if (threadIdx.y > 0 || c >= s.used)
+        return;
+    for (int i = 1; i < (int)blockDim.y; i++)
+        sum += slices[i][c];
+    dw[((k * 3 + r) * 3 + t) * s.used + c] = (float)sum;
+}
+
+/* ---- checks ---- */
+
+static int failures;
+
+static void verdict(const char *what, const shape &s, bool good, double worst) {
+    printf("%-30s n %4d  %2dx%-2d  c %2d  worst error / bound %.3f  %s\n", what, s.n, s.h, s.w, s.c,
+           worst, good ? "ok" : "FAILED");
+    failures += !good;
+}
+
+static float value(float x) {
+    return x;
+}
+static float value(bf16 x) {
+    return __bfloat162float(x);
+}
+
+/* |got - wanted| <= relative (|wanted| + |added|) + absolute, wanted = reference + added. */
+template <typename T>
+static bool near(const guarded &got, const guarded &reference, const std::vector<bf16> &added,
+                 double relative, double absolute, double *worst) {
+    std::vector<uint8_t> a = got.copy(), b = reference.copy();
+    const T *x = (const T *)a.data();
+    const float *y = (const float *)b.data();
+    size_t count = b.size() / sizeof(float), shown = 0;
+    bool good = true;
+    *worst = 0.0;
+    for (size_t i = 0; i < count; i++) {
+        double old = added.empty() ? 0.0 : (double)value(added[i]), wanted = (double)y[i] + old;
+        double error = fabs((double)value(x[i]) - wanted);
+        double ratio = error / (relative * (fabs(wanted) + fabs((double)y[i])) + absolute);
+        if (ratio > *worst)
+            *worst = ratio;
+        if (!(ratio <= 1.0)) {
+            good = false;
+            if (shown++ < 3)
+                printf("    element %zu: got %g, wanted %g\n", i, (double)value(x[i]), wanted);
+        }
+    }
+    return good && got.intact();
+}
+
+/* The sums over blocks against sums over the reference. */
+static bool near_sums(const guarded &sums, int blocks, const guarded &reference, double *worst) {
+    std::vector<uint8_t> a = sums.copy(), b = reference.copy();
+    const float *s = (const float *)a.data(), *y = (const float *)b.data();
+    double wanted[3][K] = {}; /* of values, of squares, of magnitudes */
+    for (size_t i = 0; i < b.size() / sizeof(float); i++) {
+        double v = (double)y[i];
+        wanted[0][i % K] += v;
+        wanted[1][i % K] += v * v;
+        wanted[2][i % K] += fabs(v);
+    }
+    *worst = 0.0;
+    bool good = sums.intact();
+    for (int k = 0; k < 2 * K; k++) {
+        double total = 0.0;
+        for (int i = 0; i < blocks; i++)
+            total += (double)s[i * 2 * K + k];
+        double bound = 1e-5 * (k < K ? wanted[2][k] : wanted[1][k - K]) + 1e-6;
+        double ratio = fabs(total - wanted[k / K][k % K]) / bound;
+        if (ratio > *worst)
+            *worst = ratio;
+        good = good && ratio <= 1.0;
+    }
+    return good;
+}
+
+static unsigned blocks_of(size_t threads) {
+    return (unsigned)((threads + 255) / 256);
+}
+
+static void check(const shape &s, int multiprocessors) {
+    const size_t in_count = s.pixels() * s.c, out_count = s.pixels() * K;
+    const int w_count = K * 9 * s.used;
+    npi_conv90 plan = npi_conv90_plan(s.n, s.h, s.w, s.c, multiprocessors);
+    guarded in(in_count * 2), w(w_count * 4), reference(out_count * 4), out(out_count * 2);
+    guarded forward(npi_conv90_image_bytes(s.c)), backward(npi_conv90_image_bytes(s.c));
+    guarded sums((size_t)plan.blocks * 2 * K * 4), scratch(npi_conv90_scratch_bytes(&plan));
+    double worst;
+    fill<<<1024, 256>>>(in.as<bf16>(), in_count, s.c, s.used, 1);
+    fill_weights<<<blocks_of(w_count), 256>>>(w.as<float>(), w_count, 2);
+    must(npi_conv90_pack(w.as<float>(), s.used, s.c, forward.as<void>(),
+                         s.c == K ? backward.as<void>() : NULL, 0));
+    naive_run<<<blocks_of(out_count), 256>>>(in.as<bf16>(), w.as<float>(), reference.as<float>(),
+                                             s);
+    CUDA(cudaMemset(out.as<void>(), 0xff, out.bytes));
+    must(npi_conv90_run(&plan, in.as<bf16>(), forward.as<void>(), out.as<bf16>(), false, NULL, 0));
+    bool good = near<bf16>(out, reference, {}, 0x1p-9, 1e-4, &worst) && forward.intact();
+    verdict("forward", s, good, worst);
+
+    std::vector<uint8_t> before = out.copy();
+    CUDA(cudaMemset(out.as<void>(), 0xff, out.bytes));
+    CUDA(cudaMemset(sums.as<void>(), 0xff, sums.bytes));
+    must(npi_conv90_run(&plan, in.as<bf16>(), forward.as<void>(), out.as<bf16>(), false,
+                        sums.as<float>(), 0));
+    good = near_sums(sums, plan.blocks, reference, &worst);
+    verdict("forward with sums", s, good && out.intact() && before == out.copy(), worst);
+
+    if (s.c == K) { /* out serves as dout, as it does in the network */
+        guarded din(in_count * 2), din_reference(in_count * 4);
+        naive_back<<<blocks_of(in_count), 256>>>(out.as<bf16>(), w.as<float>(),
+                                                 din_reference.as<float>(), s);
+        CUDA(cudaMemset(din.as<void>(), 0xff, din.bytes));
+        must(npi_conv90_run(&plan, out.as<bf16>(), backward.as<void>(), din.as<bf16>(), false, NULL,
+                            0));
+        good = near<bf16>(din, din_reference, {}, 0x1p-9, 1e-4, &worst) && backward.intact();
+        verdict("gradient of the input", s, good, worst);
+        fill<<<1024, 256>>>(din.as<bf16>(), in_count, K, K, 3);
+        std::vector<uint8_t> bytes = din.copy();
+        std::vector<bf16> old(in_count);
+        memcpy(old.data(), bytes.data(), bytes.size());
+        must(npi_conv90_run(&plan, out.as<bf16>(), backward.as<void>(), din.as<bf16>(), true, NULL,
+                            0));
+        good = near<bf16>(din, din_reference, old, 0x1p-9, 1e-4, &worst);
+        verdict("gradient of the input, added", s, good, worst);
+    }
+
+    guarded dout(out_count * 2), dw(w_count * 4), dw_reference(w_count * 4);
+    fill<<<1024, 256>>>(dout.as<bf16>(), out_count, K, K, 4);
+    naive_weights<<<K * 9, dim3(64, 16)>>>(in.as<bf16>(), dout.as<bf16>(), dw_reference.as<float>(),
+                                           s);
+    std::vector<uint8_t> first;
+    for (int i = 0; i < 2; i++) {
+        CUDA(cudaMemset(dw.as<void>(), 0xff, dw.bytes));
+        CUDA(cudaMemset(scratch.as<void>(), 0xff, scratch.bytes));
+        must(npi_conv90_weights(&plan, in.as<bf16>(), dout.as<bf16>(), s.used, dw.as<float>(),
+                                scratch.as<float>(), 0));
+        if (i == 0)
+            first = dw.copy();
+    }
+    good = near<float>(dw, dw_reference, {}, 1e-5, 1e-4 * sqrt((double)s.pixels()), &worst);
+    verdict("gradient of the weights", s, good && scratch.intact() && first == dw.copy(), worst);
+    CUDA(cudaDeviceSynchronize());
+}
+
+/* ---- times ---- */
+
+/* Microseconds a call: the least mean of five rounds of twenty, recorded into a graph where `graph`. */
+template <typename F> static double microseconds(bool graph, F call) {
+    constexpr int ROUNDS = 5, CALLS = 20;
+    cudaStream_t stream;
+    cudaEvent_t began, ended;
+    cudaGraphExec_t exec = NULL;
+    CUDA(cudaDeviceSynchronize()); /* data are made on another stream */
+    CUDA(cudaStreamCreateWithFlags(&stream, cudaStreamNonBlocking));
+    CUDA(cudaEventCreate(&began));
+    CUDA(cudaEventCreate(&ended));
+    for (int i = 0; i < 3; i++)
+        call(stream);
+    if (graph) {
+        cudaGraph_t recorded;
+        CUDA(cudaStreamBeginCapture(stream, cudaStreamCaptureModeThreadLocal));
+        for (int i = 0; i < CALLS; i++)
+            call(stream);
+        CUDA(cudaStreamEndCapture(stream, &recorded));
+        CUDA(cudaGraphInstantiate(&exec, recorded, 0));
+        CUDA(cudaGraphDestroy(recorded));
+        CUDA(cudaGraphLaunch(exec, stream));
+    }
+    float best = INFINITY;
+    for (int i = 0; i < ROUNDS; i++) {
+        CUDA(cudaEventRecord(began, stream));
+        if (graph)
+            CUDA(cudaGraphLaunch(exec, stream));
+        for (int j = 0; !graph && j < CALLS; j++)
+            call(stream);
+        CUDA(cudaEventRecord(ended, stream));
+        CUDA(cudaEventSynchronize(ended));
+        float ms;
+        CUDA(cudaEventElapsedTime(&ms, began, ended));
+        best = fminf(best, ms);
+    }
+    if (exec)
+        CUDA(cudaGraphExecDestroy(exec));
+    CUDA(cudaEventDestroy(began));
+    CUDA(cudaEventDestroy(ended));
+    CUDA(cudaStreamDestroy(stream));
+    return 1e3 * (double)best / CALLS;
+}
+
+static void report(const char *what, const shape &s, double ours, double peer) {
+    const double flops = 2.0 * (double)s.pixels() * (double)(K * 9 * s.used);
+    printf("%-30s n %4d  %2dx%-2d  c %2d  npos %7.1f us %6.1f TF/s  cuDNN %7.1f us %6.1f TF/s"
+           "  ratio %.2f\n",
+           what, s.n, s.h, s.w, s.c, ours, flops / ours * 1e-6, peer, flops / peer * 1e-6,
+           peer / ours);
+}
+
+static void time_all(const shape &s, int multiprocessors) {
+    const size_t in_count = s.pixels() * s.c, out_count = s.pixels() * K, w_count = K * 9 * s.c;
+    const size_t workspace_bytes = (size_t)1 << 30;
+    npi_conv90 plan = npi_conv90_plan(s.n, s.h, s.w, s.c, multiprocessors);
+    guarded in(in_count * 2), w(w_count * 4), w_half(w_count * 2), out(out_count * 2);
+    guarded other(in_count * 2), image(npi_conv90_image_bytes(s.c)), dw(w_count * 4);
+    guarded sums((size_t)plan.blocks * 2 * K * 4), scratch(npi_conv90_scratch_bytes(&plan));
+    guarded workspace(workspace_bytes);
+    fill<<<1024, 256>>>(in.as<bf16>(), in_count, s.c, s.used, 1);
+    fill<<<1024, 256>>>(out.as<bf16>(), out_count, K, K, 2);
+    fill<<<1024, 256>>>(w_half.as<bf16>(), w_count, s.c, s.used, 3);
+    fill_weights<<<blocks_of(w_count), 256>>>(w.as<float>(), (int)w_count, 4);
+    must(npi_conv90_pack(w.as<float>(), s.c, s.c, image.as<void>(), NULL, 0));
+
+    cudnnHandle_t dnn;
+    cudnnTensorDescriptor_t x, y;
+    cudnnFilterDescriptor_t filter;
+    cudnnConvolutionDescriptor_t conv;
+    CUDNN(cudnnCreate(&dnn));
+    CUDNN(cudnnCreateTensorDescriptor(&x));
+    CUDNN(cudnnCreateTensorDescriptor(&y));
+    CUDNN(cudnnCreateFilterDescriptor(&filter));
+    CUDNN(cudnnCreateConvolutionDescriptor(&conv));
+    CUDNN(
+        cudnnSetTensor4dDescriptor(x, CUDNN_TENSOR_NHWC, CUDNN_DATA_BFLOAT16, s.n, s.c, s.h, s.w));
+    CUDNN(cudnnSetTensor4dDescriptor(y, CUDNN_TENSOR_NHWC, CUDNN_DATA_BFLOAT16, s.n, K, s.h, s.w));
+    CUDNN(cudnnSetFilter4dDescriptor(filter, CUDNN_DATA_BFLOAT16, CUDNN_TENSOR_NHWC, K, s.c, 3, 3));
+    CUDNN(cudnnSetConvolution2dDescriptor(conv, 1, 1, 1, 1, 1, 1, CUDNN_CROSS_CORRELATION,
+                                          CUDNN_DATA_FLOAT));
+    CUDNN(cudnnSetConvolutionMathType(conv, CUDNN_TENSOR_OP_MATH));
+    const float one = 1.0f, zero = 0.0f;
+    enum { FOUND = 8 };
+    int count;
+
+    cudnnConvolutionFwdAlgoPerf_t forward[FOUND];
+    CUDNN(cudnnFindConvolutionForwardAlgorithmEx(dnn, x, in.as<void>(), filter, w_half.as<void>(),
+                                                 conv, y, out.as<void>(), FOUND, &count, forward,
+                                                 workspace.as<void>(), workspace_bytes));
+    CUDNN(cudnnSetConvolutionMathType(conv, forward[0].mathType));
+    double peer = microseconds(false, [&](cudaStream_t stream) {
+        CUDNN(cudnnSetStream(dnn, stream));
+        CUDNN(cudnnConvolutionForward(dnn, &one, x, in.as<void>(), filter, w_half.as<void>(), conv,
+                                      forward[0].algo, workspace.as<void>(), workspace_bytes, &zero,
+                                      y, out.as<void>()));
+    });
+    double ours = microseconds(true, [&](cudaStream_t stream) {
+        must(npi_conv90_run(&plan, in.as<bf16>(), image.as<void>(), out.as<bf16>(), false, NULL,
+                            stream));
+    });
+    report("forward", s, ours, peer);
+    ours = microseconds(true, [&](cudaStream_t stream) {
+        must(npi_conv90_run(&plan, in.as<bf16>(), image.as<void>(), out.as<bf16>(), false,
+                            sums.as<float>(), stream));
+    });
+    report("forward with sums", s, ours, peer);
+
+    CUDNN(cudnnSetStream(dnn, NULL));
+    fill<<<1024, 256>>>(out.as<bf16>(), out_count, K, K, 2);
+    if (s.c == K) {
+        cudnnConvolutionBwdDataAlgoPerf_t back[FOUND];
+        CUDNN(cudnnSetConvolutionMathType(conv, CUDNN_TENSOR_OP_MATH));
+        CUDNN(cudnnFindConvolutionBackwardDataAlgorithmEx(
+            dnn, filter, w_half.as<void>(), y, out.as<void>(), conv, x, other.as<void>(), FOUND,
+            &count, back, workspace.as<void>(), workspace_bytes));
+        CUDNN(cudnnSetConvolutionMathType(conv, back[0].mathType));
+        for (int add = 0; add < 2; add++) {
+            peer = microseconds(false, [&](cudaStream_t stream) {
+                CUDNN(cudnnSetStream(dnn, stream));
+                CUDNN(cudnnConvolutionBackwardData(dnn, &one, filter, w_half.as<void>(), y,
+                                                   out.as<void>(), conv, back[0].algo,
+                                                   workspace.as<void>(), workspace_bytes,
+                                                   add ? &one : &zero, x, other.as<void>()));
+            });
+            fill<<<1024, 256>>>(other.as<bf16>(), in_count, s.c, s.used, 5);
+            ours = microseconds(true, [&](cudaStream_t stream) {
+                must(npi_conv90_run(&plan, out.as<bf16>(), image.as<void>(), other.as<bf16>(),
+                                    add != 0, NULL, stream));
+            });
+            report(add ? "gradient of the input, added" : "gradient of the input", s, ours, peer);
+        }
+    }
+
+    CUDNN(cudnnSetStream(dnn, NULL));
+    cudnnConvolutionBwdFilterAlgoPerf_t gradient[FOUND];
+    CUDNN(cudnnSetConvolutionMathType(conv, CUDNN_TENSOR_OP_MATH));
+    CUDNN(cudnnFindConvolutionBackwardFilterAlgorithmEx(
+        dnn, x, in.as<void>(), y, out.as<void>(), conv, filter, w_half.as<void>(), FOUND, &count,
+        gradient, workspace.as<void>(), workspace_bytes));
+    CUDNN(cudnnSetConvolutionMathType(conv, gradient[0].mathType));
+    peer = microseconds(false, [&](cudaStream_t stream) {
+        CUDNN(cudnnSetStream(dnn, stream));
+        CUDNN(cudnnConvolutionBackwardFilter(dnn, &one, x, in.as<void>(), y, out.as<void>(), conv,
+                                             gradient[0].algo, workspace.as<void>(),
+                                             workspace_bytes, &zero, filter, w_half.as<void>()));
+    });
+    ours = microseconds(true, [&](cudaStream_t stream) {
+        must(npi_conv90_weights(&plan, in.as<bf16>(), out.as<bf16>(), s.used, dw.as<float>(),
+                                scratch.as<float>(), stream));
+    });
+    report("gradient of the weights", s, ours, peer);
+    CUDNN(cudnnDestroyConvolutionDescriptor(conv));
+    CUDNN(cudnnDestroyFilterDescriptor(filter));
+    CUDNN(cudnnDestroyTensorDescriptor(y));
+    CUDNN(cudnnDestroyTensorDescriptor(x));
+    CUDNN(cudnnDestroy(dnn));
+}
+
+int main(int argc, char **argv) {
+    static const npi_cuda_host host = {NPI_CUDA_MODULE_VERSION, say, say};
+    npi_cuda_fail_through(&host);
+    const char *part = argc > 1 ? argv[1] : "";
+    cudaDeviceProp device;
+    CUDA(cudaGetDeviceProperties(&device, 0));
+    if (device.major != 9 || device.minor != 0) {
+        fprintf(stderr, "conv90 needs a GPU of capability 9.0; %s has %d.%d\n", device.name,
+                device.major, device.minor);
+        return 77;
+    }
+    printf("%s, %d multiprocessors\n", device.name, device.multiProcessorCount);
+    if (strcmp(part, "time") != 0) {
+        static const shape small[] = {
+            {1, 32, 32, 64, 64}, {3, 32, 32, 64, 64}, {37, 32, 32, 64, 64}, {5, 7, 20, 64, 64},
+            {9, 1, 1, 64, 64},   {1, 32, 32, 8, 3},   {37, 32, 32, 8, 3},   {5, 7, 20, 8, 8},
+        };
+        static const shape large[] = {
+            {300, 32, 32, 64, 64}, {512, 32, 32, 64, 64}, {512, 32, 32, 8, 3}};
+        for (const shape &s : small)
+            check(s, device.multiProcessorCount);
+        check(small[2], 3); /* blocks with several units */
+        check(small[6], 3);
+        for (const shape &s : large)
+            if (strcmp(part, "check") != 0)
+                check(s, device.multiProcessorCount);
+    }
+    if (strcmp(part, "check") != 0)
+        for (int n : {512, 256, 128}) {
+            time_all({n, 32, 32, 64, 64}, device.multiProcessorCount);
+            time_all({n, 32, 32, 8, 3}, device.multiProcessorCount);
+        }
+    printf(failures ? "%d checks FAILED\n" : "all checks passed\n", failures);
+    return failures > 0;
+}
