@@ -120,6 +120,7 @@ typedef struct npi_unit_desc {
     int out_c, kernel, stride,
         pad; /* square kernels; output side (h + 2 pad - kernel) / stride + 1 */
     bool relu;
+    bool residual; /* an activation or a shortcut is added */
     bool needs_dx; /* false for the stem */
     bool training; /* false: only infer will be called; nothing is kept for backward */
 } npi_unit_desc;

@@ -130,6 +130,7 @@ static npi_unit_desc desc_of(const shape *s, const char *name, bool training) {
                            .stride = s->stride,
                            .pad = s->kernel / 2,
                            .relu = s->relu,
+                           .residual = s->residual,
                            .needs_dx = s->dx,
                            .training = training};
 }
