@@ -144,7 +144,7 @@ static void launch_max_forward(npi_device *dev, unsigned count, npi_act x, npi_a
 }
 
 static npos_status max_forward(npi_device *dev, npi_act x, npi_act y, uint8_t *index) {
-    unsigned count;
+    unsigned count = 0;
     NPI_TRY(check_max(x, y));
     NPI_TRY(count_threads(y, &count));
     if (count == 0)
@@ -162,7 +162,7 @@ static void launch_max_backward(npi_device *dev, unsigned count, npi_act dy, con
 }
 
 static npos_status max_backward(npi_device *dev, npi_act dy, const uint8_t *index, npi_act dx) {
-    unsigned count;
+    unsigned count = 0;
     NPI_TRY(check_max(dx, dy));
     NPI_TRY(count_threads(dx, &count));
     if (count == 0)
