@@ -120,9 +120,9 @@ typedef struct npi_unit_desc {
     int out_c, kernel, stride,
         pad; /* square kernels; output side (h + 2 pad - kernel) / stride + 1 */
     bool relu;
-    bool residual; /* an activation or a shortcut is added */
     bool needs_dx; /* false for the stem */
     bool training; /* false: only infer will be called; nothing is kept for backward */
+    bool residual; /* inference: infer will be given a residual */
 } npi_unit_desc;
 
 typedef struct npi_unit_params {       /* device memory; the gradients use the same struct */
