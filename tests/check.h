@@ -48,6 +48,25 @@ static inline void check_remove(const char *path) {
     assert_int_equal(system(command), 0);
 }
 
+/* Where the repository lies: the environment's word counts when a test runs elsewhere than it was built. */
+#ifdef NPOS_SOURCE_DIR
+static inline const char *check_source(void) {
+    const char *told = getenv("NPOS_SOURCE_DIR");
+    return told ? told : NPOS_SOURCE_DIR;
+}
+#endif
+
+/* The device under test, where a test can do with any, and its precision (tests/gpu.sh sets them). */
+static inline const char *check_device(void) {
+    const char *named = getenv("NPOS_TEST_DEVICE");
+    return named ? named : "cpu";
+}
+
+static inline const char *check_precision(void) {
+    const char *named = getenv("NPOS_TEST_PRECISION");
+    return named ? named : "fp32";
+}
+
 /* "FOLDER/NAME"; four such strings may be in use at a time. */
 static inline const char *check_path(const char *folder, const char *name) {
     static char paths[4][1024];

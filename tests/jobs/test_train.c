@@ -37,6 +37,12 @@ static int die(void *context, const char *phase, int64_t done, int64_t total, co
     return 0;
 }
 
+/* A GPU does not outlive a fork: there tests/gpu.sh kills the program. */
+static void skip_on_a_gpu(void) {
+    if (strncmp(check_device(), "cuda", 4) == 0)
+        skip();
+}
+
 /* Trains in a child that dies at that step. */
 static void assert_killed_at(job *j, int step) {
     killed_at = step;
@@ -53,6 +59,7 @@ static void assert_killed_at(job *j, int step) {
 
 static void a_killed_run_resumes_bit_for_bit(void **state) {
     (void)state;
+    skip_on_a_gpu();
     char folder[512];
     snprintf(folder, sizeof folder, "%s", prepare());
     train_whole(folder, "whole");
@@ -311,6 +318,7 @@ static void a_checkpoint_takes_no_nan(void **state) {
 /* Killed before the first epoch's end. */
 static void a_run_killed_in_its_first_epoch_resumes(void **state) {
     (void)state;
+    skip_on_a_gpu();
     char folder[512];
     snprintf(folder, sizeof folder, "%s", prepare());
     train_whole(folder, "whole");

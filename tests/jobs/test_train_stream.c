@@ -58,8 +58,8 @@ static job *make_job(const char *out, int threads, const char *a, const char *b,
     j->options.recipe = j->recipe;
     j->options.data = j->data;
     j->options.out = j->out;
-    j->options.compute.device = "cpu";
-    j->options.compute.precision = "fp32";
+    j->options.compute.device = check_device();
+    j->options.compute.precision = check_precision();
     j->options.compute.threads = threads;
     j->settings[0] = a;
     j->settings[1] = b;

@@ -59,8 +59,8 @@ static inline job *make_job(const char *folder, const char *out) {
     j->options.recipe = j->recipe;
     j->options.data = j->data;
     j->options.out = j->out;
-    j->options.compute.device = "cpu";
-    j->options.compute.precision = "fp32";
+    j->options.compute.device = check_device();
+    j->options.compute.precision = check_precision();
     j->options.compute.threads = 1;
     return j;
 }
