@@ -55,6 +55,9 @@ extern const int npi_format_count;
  * file). */
 size_t npi_file_start(const char *path, void *bytes, size_t size);
 
+/* Whether a file begins as archives do (format_archive.c). */
+bool npi_archive_marked(const char *path);
+
 /* Class names from a file with one a line, in the order of labels; lines beyond `classes` are not
  * used.  Too few, or two the same, are errors. */
 NPOS_MUST_CHECK npos_status npi_class_names_read(npi_source *source, const char *path);

@@ -249,28 +249,13 @@ static npos_status read_all(packed *p) {
     return status;
 }
 
-/* By what all archives begin with, so that damage further in is reported as that; libarchive knows
- * the tar files of before 1988, which lack a mark. */
+/* By their marks, so that damage further in is reported as that; libarchive knows the tar files of
+ * before 1988, which lack a mark. */
 static bool recognise(const char *path) {
-    static const struct {
-        const char *magic;
-        size_t size, at;
-    } marks[] = {{"\x1f\x8b", 2, 0},
-                 {"\xfd"
-                  "7zXZ\0",
-                  6, 0},
-                 {"BZh", 3, 0},
-                 {"\x28\xb5\x2f\xfd", 4, 0},
-                 {"PK\x03\x04", 4, 0},
-                 {"PK\x05\x06", 4, 0},
-                 {"ustar", 5, 257}};
-    char start[262] = "";
-    size_t size = npi_file_start(path, start, sizeof start);
-    for (size_t i = 0; i < sizeof marks / sizeof *marks; i++)
-        if (size >= marks[i].at + marks[i].size &&
-            memcmp(start + marks[i].at, marks[i].magic, marks[i].size) == 0)
-            return true;
-    struct archive *a = size > 0 ? new_reader() : NULL;
+    char start;
+    if (npi_archive_marked(path))
+        return true;
+    struct archive *a = npi_file_start(path, &start, 1) > 0 ? new_reader() : NULL;
     struct archive_entry *entry;
     bool known = a && archive_read_open_filename(a, path, READ_BYTES) == ARCHIVE_OK &&
                  archive_read_next_header(a, &entry) >= ARCHIVE_WARN;

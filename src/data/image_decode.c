@@ -37,14 +37,32 @@ void npi_image_clear(npi_image *image) {
     *image = (npi_image){0};
 }
 
+#if !defined NPI_HAVE_JPEG || !defined NPI_HAVE_PNG
+static npos_status lacking(const char *name, const char *kind, const char *library) {
+    return npi_hint(
+        npi_fail(NPOS_UNSUPPORTED, "%s: a %s image, and this build has no %s", name, kind, library),
+        "build npos where %s's development files are, or convert the images to .npy "
+        "(docs/data.md)",
+        library);
+}
+#endif
+
 npos_status npi_image_decode(const void *bytes, size_t size, const char *name, npi_image *out) {
     *out = (npi_image){0};
     if (size == 0)
         return npi_fail(NPOS_BAD_DATA, "%s: the file is empty, expected a JPEG or PNG image", name);
     if (is_jpeg(bytes, size))
+#ifdef NPI_HAVE_JPEG
         return npi_jpeg_decode(bytes, size, name, out);
+#else
+        return lacking(name, "JPEG", "libjpeg");
+#endif
     if (is_png(bytes, size))
+#ifdef NPI_HAVE_PNG
         return npi_png_decode(bytes, size, name, out);
+#else
+        return lacking(name, "PNG", "libpng");
+#endif
     return npi_fail(NPOS_BAD_DATA, "%s: neither JPEG nor PNG", name);
 }
 

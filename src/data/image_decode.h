@@ -4,7 +4,10 @@
  * CMYK and YCCK by Adobe's convention brought to RGB; PNG with the palette expanded, alpha dropped
  * (not blended), 1, 2 and 4 bits scaled to 0..255, of 16 bits the upper 8.  Grey files have 1
  * channel, all others 3.  Damaged, truncated and absurdly large files are NPOS_BAD_DATA with `name`
- * in the message. */
+ * in the message.
+ *
+ * libjpeg and libpng are optional: without one its images are NPOS_UNSUPPORTED, and its decoder below is not there
+ * (NPI_HAVE_JPEG, NPI_HAVE_PNG). */
 #ifndef NPI_DATA_IMAGE_DECODE_H
 #define NPI_DATA_IMAGE_DECODE_H
 

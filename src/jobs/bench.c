@@ -135,6 +135,12 @@ static npos_status run_rows(const npos_bench_options *options, npi_device *dev, 
         NPI_TRY(npi_compute_progress(compute, "bench", i, ROWS, rows[i].name));
         npi_bench bench = {.dev = dev, .compute = compute};
         npos_status status = rows[i].run(&bench);
+        if (status == NPOS_UNSUPPORTED && !options->only) {
+            if (options->table)
+                fprintf(options->table, "%-10s  left out: %s\n", rows[i].name,
+                        npos_error_message());
+            continue;
+        }
         if (status != NPOS_OK)
             return npi_fail_in(status, "bench '%s'", rows[i].name);
         json_t *row = result(&bench, i);

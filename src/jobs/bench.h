@@ -38,7 +38,8 @@ NPOS_MUST_CHECK npos_status npi_bench_synthesis(npi_bench *bench);
 /* 512 augmented views of 32x32 images. */
 NPOS_MUST_CHECK npos_status npi_bench_augment(npi_bench *bench);
 
-/* 64 JPEG files decoded and cropped to 224 x 224 by one thread of the host, whatever the device. */
+/* 64 JPEG files decoded and cropped to 224 x 224 by one thread of the host, whatever the device.
+ * NPOS_UNSUPPORTED in a build without libjpeg. */
 NPOS_MUST_CHECK npos_status npi_bench_decode(npi_bench *bench);
 
 enum { NPI_BENCH_IMAGES = 64, NPI_BENCH_VIEWS = 512 };

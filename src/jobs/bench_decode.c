@@ -1,5 +1,8 @@
 /* What one decoder thread of the streaming loader does: a photograph's size and bytes (ImageNet's mean is about 500 x 375
  * and 110 kB) decoded, a random part of it cropped to 224 x 224. */
+#include "jobs/bench.h"
+
+#ifdef NPI_HAVE_JPEG
 #include <setjmp.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -9,7 +12,6 @@
 #include "base/memory.h"
 #include "data/image_decode.h"
 #include "data/resize.h"
-#include "jobs/bench.h"
 
 enum { HEIGHT = 375, WIDTH = 500, SIZE = 224, QUALITY = 90 };
 
@@ -108,3 +110,12 @@ done:
     npi_free(e);
     return status;
 }
+
+#else
+
+npos_status npi_bench_decode(npi_bench *bench) {
+    (void)bench;
+    return npi_fail(NPOS_UNSUPPORTED, "JPEG images, and this build has no libjpeg");
+}
+
+#endif

@@ -2,10 +2,16 @@
 #include <stdio.h>
 #include <string.h>
 
+#ifdef NPI_HAVE_ARCHIVE
 #include <archive.h>
-#include <jansson.h>
+#endif
+#ifdef NPI_HAVE_JPEG
 #include <jconfig.h>
+#endif
+#ifdef NPI_HAVE_PNG
 #include <png.h>
+#endif
+#include <jansson.h>
 #include <xxhash.h>
 #include <yaml.h>
 #include <zlib.h>
@@ -31,7 +37,7 @@ void npos_info_options_init(npos_info_options *options) {
 }
 
 static int set_text(json_t *object, const char *key, const char *text) {
-    return json_object_set_new(object, key, json_string(text));
+    return json_object_set_new(object, key, text ? json_string(text) : json_null());
 }
 
 /* {"name", "available", then "description", "precision", "precisions" or "reason"} */
@@ -57,13 +63,24 @@ static json_t *device(const char *name) {
     return row;
 }
 
+/* The optional ones are null in a build without them. */
 static json_t *libraries(void) {
     json_t *object = json_object();
     char text[64];
-    const char *version = archive_version_string(); /* "libarchive 3.6.2" */
-    set_text(object, "libarchive", version + strcspn(version, "0123456789"));
-    set_text(object, "libjpeg-turbo", TEXT(LIBJPEG_TURBO_VERSION));
-    set_text(object, "libpng", png_get_libpng_ver(NULL));
+    const char *archive = NULL, *jpeg = NULL, *png = NULL;
+#ifdef NPI_HAVE_ARCHIVE
+    archive = archive_version_string(); /* "libarchive 3.6.2" */
+    archive += strcspn(archive, "0123456789");
+#endif
+#ifdef NPI_HAVE_JPEG
+    jpeg = TEXT(LIBJPEG_TURBO_VERSION);
+#endif
+#ifdef NPI_HAVE_PNG
+    png = png_get_libpng_ver(NULL);
+#endif
+    set_text(object, "libarchive", archive);
+    set_text(object, "libjpeg-turbo", jpeg);
+    set_text(object, "libpng", png);
     set_text(object, "libyaml", yaml_get_version_string());
     set_text(object, "jansson", JANSSON_VERSION);
     unsigned xxh = XXH_versionNumber();
@@ -112,8 +129,8 @@ static void print(const json_t *info, FILE *out) {
                     json_string_value(json_object_get(row, "precision")));
     }
     fputc('\n', out);
-    json_object_foreach(json_object_get(info, "libraries"), key, row)
-        fprintf(out, "%-14s%s\n", key, json_string_value(row));
+    json_object_foreach(json_object_get(info, "libraries"), key, row) fprintf(
+        out, "%-14s%s\n", key, json_is_null(row) ? "not in this build" : json_string_value(row));
 }
 
 npos_status npos_info(const npos_info_options *options) {

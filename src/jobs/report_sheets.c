@@ -110,7 +110,8 @@ static npos_status embed_some(const npi_report *report, const npos_compute *comp
 /* What makes a set's images unusable, as opposed to what stops the report. */
 static bool about_data(npos_status status) {
     return status == NPOS_NOT_FOUND || status == NPOS_IO || status == NPOS_BAD_DATA ||
-           status == NPOS_INVALID_ARGUMENT || status == NPOS_SHAPE_MISMATCH;
+           status == NPOS_INVALID_ARGUMENT || status == NPOS_SHAPE_MISMATCH ||
+           status == NPOS_UNSUPPORTED;
 }
 
 static npos_status one_set(npi_report *report, const npos_compute *compute, int set,

@@ -5,8 +5,10 @@
 #include "base/memory.h"
 #include "base/philox.h"
 #include "check.h"
+#include "data/image_decode.h"
 #include "report/embedding_map.h"
 #include "report/page_text.h"
+#include "report/picture.h"
 #include "report/plot.h"
 #include "report/run_log.h"
 
@@ -23,6 +25,48 @@ static void escaping(void **state) {
                                     "\xef\xbf\xbd");
     npi_page_clear(&page);
 }
+
+#ifdef NPI_HAVE_PNG
+/* The bytes behind "data:image/png;base64,"; how many. */
+static size_t unpack(const char *text, uint8_t *out) {
+    static const char digits[] = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
+    size_t size = 0;
+    uint32_t bits = 0;
+    int held = 0;
+    for (const char *at = strchr(text, ',') + 1; *at && *at != '='; at++) {
+        bits = bits << 6 | (uint32_t)(strchr(digits, *at) - digits);
+        held += 6;
+        if (held >= 8) {
+            held -= 8;
+            out[size++] = (uint8_t)(bits >> held);
+        }
+    }
+    return size;
+}
+
+static void pictures_keep_their_pixels(void **state) {
+    (void)state;
+    for (int channels = 1; channels <= 3; channels += 2) {
+        static uint8_t file[4096];
+        npi_image made, seen;
+        npi_page page = {0};
+        CHECK_OK(npi_image_alloc(&made, 9, 31, channels, "picture"));
+        for (int i = 0; i < 9 * 31 * channels; i++)
+            made.pixels[i] = (uint8_t)(i * i % 251);
+        npi_picture_url(&page, &made);
+        CHECK_OK(page.status);
+        assert_in_range(strlen(page.bytes), 100, sizeof file);
+        CHECK_OK(npi_image_decode(file, unpack(page.bytes, file), "picture", &seen));
+        assert_int_equal(seen.width, 31);
+        assert_int_equal(seen.height, 9);
+        assert_int_equal(seen.channels, channels);
+        assert_memory_equal(seen.pixels, made.pixels, (size_t)(9 * 31 * channels));
+        npi_image_clear(&made);
+        npi_image_clear(&seen);
+        npi_page_clear(&page);
+    }
+}
+#endif
 
 static void base64(void **state) {
     (void)state;
@@ -148,6 +192,9 @@ int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(escaping),
         cmocka_unit_test(base64),
+#ifdef NPI_HAVE_PNG
+        cmocka_unit_test(pictures_keep_their_pixels),
+#endif
         cmocka_unit_test(ticks),
         cmocka_unit_test(lines_break_where_values_are_missing),
         cmocka_unit_test(failures_stick),

@@ -151,7 +151,11 @@ static void missing_parts_are_named(void **state) {
     text = read_page(run);
     check_well_formed(text);
     assert_int_equal(count_of(text, "class=\"missing\""), 1);
+#ifdef NPI_HAVE_PNG
     assert_non_null(strstr(text, ".png: damaged PNG"));
+#else
+    assert_non_null(strstr(text, ".png: a PNG image, and this build has no libpng"));
+#endif
     npi_free(text);
     /* nothing is there but the model */
     assert_int_equal(remove(check_path(run, "eval.json")), 0);
