@@ -10,20 +10,22 @@
 #include "base/memory.h"
 #include "jobs/compute.h"
 #include "jobs/options.h"
+#include "jobs/replay.h"
 
-enum { MOST_RUNS = 50 };
+enum { MOST_RUNS = 50, TOGETHER = 8 };
 
 static const struct {
     const char *name;
     npos_status (*run)(npi_bench *bench);
-    int images; /* of one run: the value is images a second; 0: milliseconds of one run */
     const char *precision; /* NULL: the device's */
-} rows[] = {{"encoder", npi_bench_encoder, 0, NULL},
-            {"knn", npi_bench_knn, 0, "fp32"},
-            {"synthesis", npi_bench_synthesis, 0, "fp32"},
-            {"augment", npi_bench_augment, NPI_BENCH_VIEWS, NULL},
-            {"inference", npi_bench_inference, NPI_BENCH_IMAGES, NULL},
-            {"decode", npi_bench_decode, NPI_BENCH_IMAGES, "uint8"}};
+} rows[] = {{"step", npi_bench_step, NULL},
+            {"step-open", npi_bench_step_open, NULL},
+            {"encoder", npi_bench_encoder, NULL},
+            {"knn", npi_bench_knn, "fp32"},
+            {"synthesis", npi_bench_synthesis, "fp32"},
+            {"augment", npi_bench_augment, NULL},
+            {"inference", npi_bench_inference, NULL},
+            {"decode", npi_bench_decode, "uint8"}};
 enum { ROWS = sizeof rows / sizeof *rows };
 
 void npos_bench_options_init(npos_bench_options *options) {
@@ -36,31 +38,44 @@ static int compare(const void *a, const void *b) {
     return (x > y) - (x < y);
 }
 
-static npos_status once(npi_bench *bench, npos_status (*work)(void *), void *context,
-                        double *seconds) {
+/* Seconds of one run, over as many as are waited for together. */
+static npos_status once(npi_bench *bench, npi_replay *replay, int together,
+                        npos_status (*work)(void *), void *context, double *seconds) {
     double began = npi_seconds();
-    NPI_TRY(work(context));
+    for (int i = 0; i < together; i++)
+        NPI_TRY(bench->replays ? npi_replay_run(replay, bench->dev, work, context) : work(context));
     NPI_TRY(bench->dev->memory->sync(bench->dev));
-    *seconds = npi_seconds() - began;
+    *seconds = (npi_seconds() - began) / together;
     return NPOS_OK;
 }
 
-npos_status npi_bench_time(npi_bench *bench, npos_status (*work)(void *context), void *context) {
+static npos_status time_runs(npi_bench *bench, npi_replay *replay, npos_status (*work)(void *),
+                             void *context) {
     double times[MOST_RUNS], total = 0, warming;
-    NPI_TRY(once(bench, work, context, &warming));
+    const int together = bench->replays && bench->dev->graph ? TOGETHER : 1;
+    NPI_TRY(once(bench, replay, 1, work, context, &warming));
+    if (together > 1)
+        NPI_TRY(once(bench, replay, 1, work, context, &warming)); /* the recording */
     bench->runs = 0;
     if (warming > 5) {
         times[bench->runs++] = warming;
         total = warming;
     }
     while (bench->runs < MOST_RUNS && total < 2 + (bench->runs < 3 ? 3 : 0)) {
-        NPI_TRY(once(bench, work, context, &times[bench->runs]));
-        total += times[bench->runs++];
+        NPI_TRY(once(bench, replay, together, work, context, &times[bench->runs]));
+        total += times[bench->runs++] * together;
     }
     qsort(times, (size_t)bench->runs, sizeof *times, compare);
     bench->best = times[0];
     bench->median = times[bench->runs / 2];
     return NPOS_OK;
+}
+
+npos_status npi_bench_time(npi_bench *bench, npos_status (*work)(void *context), void *context) {
+    npi_replay replay = {0};
+    npos_status status = time_runs(bench, &replay, work, context);
+    npi_replay_free(&replay, bench->dev);
+    return status;
 }
 
 void npi_bench_normals(float *to, size_t count, uint32_t item) {
@@ -88,8 +103,9 @@ static npos_status choose(const char *only, unsigned *chosen) {
             if (strcmp(word, names[i]) == 0)
                 found = i;
         if (found < 0)
-            return npi_hint(npi_fail(NPOS_INVALID_ARGUMENT, "bench '%s' is not known", word),
-                            "benchmarks: encoder, knn, synthesis, augment, inference, decode");
+            return npi_hint(
+                npi_fail(NPOS_INVALID_ARGUMENT, "bench '%s' is not known", word),
+                "benchmarks: step, step-open, encoder, knn, synthesis, augment, inference, decode");
         *chosen |= 1u << found;
         at += length + (at[length] == ',');
     }
@@ -103,10 +119,10 @@ static const char *precision_name(const npi_device *dev, int row) {
 }
 
 static json_t *result(const npi_bench *bench, int row) {
-    bool rate = rows[row].images > 0;
+    bool rate = bench->images > 0;
     return json_pack("{s:s, s:f, s:f, s:i, s:s, s:s, s:s, s:s}", "name", rows[row].name, "value",
-                     rate ? rows[row].images / bench->best : 1e3 * bench->best, "median",
-                     rate ? rows[row].images / bench->median : 1e3 * bench->median, "runs",
+                     rate ? bench->images / bench->best : 1e3 * bench->best, "median",
+                     rate ? bench->images / bench->median : 1e3 * bench->median, "runs",
                      bench->runs, "unit", rate ? "images/s" : "ms", "device", bench->dev->name,
                      "precision", precision_name(bench->dev, row), "shape", bench->shape);
 }
