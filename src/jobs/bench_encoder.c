@@ -59,6 +59,7 @@ static void describe(encoder *e) {
         side /= stride;
         c = out_c;
         to->conv2 = add_unit(e, c, side, c, 3, 1, true);
+        e->desc[to->conv2].residual = true;
     }
 }
 

@@ -59,6 +59,7 @@ static void add_block(npi_arch *arch, int stage, int number, bool bottleneck, in
         *c = to;
         *side = at == 1 ? *side : out_side;
     }
+    arch->layers[block->layer[block->count - 1]].residual = true;
 }
 
 npos_status npi_arch_build(const npi_arch_desc *desc, npi_arch *out) {

@@ -16,7 +16,7 @@ typedef struct npi_layer {
     char conv[48], norm[48]; /* parameter names without ".weight" */
     int c, side;             /* input */
     int out_c, kernel, stride, pad;
-    bool relu;
+    bool relu, residual; /* residual: a block's last, which adds what went around the block */
 } npi_layer;
 
 typedef struct npi_block {

@@ -53,6 +53,7 @@ static npos_status make_unit(npi_plan *plan, int i) {
                           .stride = l->stride,
                           .pad = l->pad,
                           .relu = l->relu,
+                          .residual = l->residual,
                           .needs_dx = i != 0,
                           .training = plan->training};
     int side = (l->side + 2 * l->pad - l->kernel) / l->stride + 1;

@@ -80,14 +80,16 @@ NPI_HD npi_augment_params npi_augment_draw(const npi_augment_desc *desc, uint64_
         p.width = desc->out_w;
     }
     if (desc->crop == NPI_CROP_RESIZED) {
-        float area = (float)(desc->src_h * desc->src_w);
-        float log_lo = logf(desc->ratio_lo), log_hi = logf(desc->ratio_hi);
+        /* in float64: expf and fused operations differ in float32's last bit between devices, and
+         * with it, twice in 10^6 views, the crop's sides */
+        double area = (double)desc->src_h * desc->src_w, lo = (double)desc->scale_lo;
+        double log_lo = log((double)desc->ratio_lo), log_hi = log((double)desc->ratio_hi);
         for (uint32_t attempt = 0; attempt < 10; attempt++) {
             npi_u32x4 r = npi_philox(desc->seed, NPI_RANDOM_AUGMENT, step, item, 8 + attempt);
-            float target = area * (desc->scale_lo +
-                                   (desc->scale_hi - desc->scale_lo) * npi_unit_float(r.v[0]));
-            float ratio = expf(log_lo + (log_hi - log_lo) * npi_unit_float(r.v[1]));
-            int w = (int)rintf(sqrtf(target * ratio)), h = (int)rintf(sqrtf(target / ratio));
+            double target =
+                area * (lo + ((double)desc->scale_hi - lo) * (double)npi_unit_float(r.v[0]));
+            double ratio = exp(log_lo + (log_hi - log_lo) * (double)npi_unit_float(r.v[1]));
+            int w = (int)rint(sqrt(target * ratio)), h = (int)rint(sqrt(target / ratio));
             if (w > 0 && h > 0 && w <= desc->src_w && h <= desc->src_h) {
                 p.top = (int)npi_below(r.v[2], (uint32_t)(desc->src_h - h) + 1);
                 p.left = (int)npi_below(r.v[3], (uint32_t)(desc->src_w - w) + 1);

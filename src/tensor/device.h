@@ -122,6 +122,7 @@ typedef struct npi_unit_desc {
     bool relu;
     bool needs_dx; /* false for the stem */
     bool training; /* false: only infer will be called; nothing is kept for backward */
+    bool residual; /* inference: infer will be given a residual */
 } npi_unit_desc;
 
 typedef struct npi_unit_params {       /* device memory; the gradients use the same struct */

@@ -51,7 +51,8 @@ void dc_check_augment(dc *d) {
         {1, 1, 32, 3, 32, NPI_CROP_RESIZED, false},  {33, 2, 32, 3, 32, NPI_CROP_RESIZED, false},
         {16, 2, 28, 1, 28, NPI_CROP_RESIZED, false}, {31, 1, 32, 3, 32, NPI_CROP_PADDED, false},
         {8, 1, 16, 3, 16, NPI_CROP_NONE, false},     {5, 2, 12, 3, 20, NPI_CROP_RESIZED, false},
-        {8, 1, 48, 3, 16, NPI_CROP_RESIZED, true}};
+        {8, 1, 48, 3, 16, NPI_CROP_RESIZED, true},   {3, 2, 80, 3, 72, NPI_CROP_RESIZED, true},
+        {2, 2, 50, 1, 96, NPI_CROP_RESIZED, false},  {3, 1, 70, 3, 70, NPI_CROP_PADDED, false}};
     enum { IMAGES = 9 };
     for (size_t i = 0; i < sizeof plans / sizeof *plans; i++) {
         const plan *p = &plans[i];
@@ -92,7 +93,8 @@ void dc_check_augment(dc *d) {
 void dc_check_normalise(dc *d) {
     static const plan plans[] = {{1, 1, 32, 3, 32, NPI_CROP_NONE, false},
                                  {33, 1, 28, 1, 28, NPI_CROP_NONE, false},
-                                 {64, 1, 8, 3, 8, NPI_CROP_NONE, false}};
+                                 {64, 1, 8, 3, 8, NPI_CROP_NONE, false},
+                                 {3, 1, 67, 3, 67, NPI_CROP_NONE, false}};
     enum { FIRST = 3 };
     for (size_t i = 0; i < sizeof plans / sizeof *plans; i++) {
         const plan *p = &plans[i];

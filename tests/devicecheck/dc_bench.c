@@ -77,8 +77,8 @@ static void bench_units(const timing *t) {
         char shape[64];
         snprintf(shape, sizeof shape, "%d x %d x %d x %d -> %d, %dx%d/%d", N, s[0], s[1], s[1],
                  s[2], s[3], s[3], s[4]);
-        npi_unit_desc desc = {"bench", N,    s[0],     s[1], s[1],      s[2],
-                              s[3],    s[4], s[3] / 2, true, s[5] != 0, true};
+        npi_unit_desc desc = {"bench", N,        s[0], s[1],      s[1], s[2], s[3],
+                              s[4],    s[3] / 2, true, s[5] != 0, true, false};
         dc_unit u;
         if (dc_unit_make(d, &u, desc)) {
             size_t in = (size_t)(N * s[0] * s[1] * s[1]), out = (size_t)(N * s[2] * u.oh * u.ow);

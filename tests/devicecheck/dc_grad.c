@@ -67,7 +67,8 @@ static double unit_value(void *state) {
 static void grad_unit(dc *d, bool relu, int stride, int kernel) {
     enum { N = 3, C = 4, H = 6, O = 5 };
     npi_device *dev = d->side[0];
-    npi_unit_desc desc = {"grad", N, C, H, H, O, kernel, stride, kernel / 2, relu, true, true};
+    npi_unit_desc desc = {"grad", N,          C,    H,    H,    O,    kernel,
+                          stride, kernel / 2, relu, true, true, false};
     int oh = (H + 2 * desc.pad - kernel) / stride + 1;
     size_t in = N * C * H * H, out = (size_t)(N * O * oh * oh),
            weights = (size_t)(O * C * kernel * kernel);

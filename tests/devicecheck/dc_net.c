@@ -57,12 +57,12 @@ static void run_net(dc *d, dc_unit *u) {
 
 void dc_check_net(dc *d) {
     const npi_unit_desc descs[UNITS] = {
-        {"stem", N, 3, SIZE, SIZE, 16, 3, 1, 1, true, false, true},
-        {"a.conv1", N, 16, SIZE, SIZE, 16, 3, 1, 1, true, true, true},
-        {"a.conv2", N, 16, SIZE, SIZE, 16, 3, 1, 1, true, true, true},
-        {"b.conv1", N, 16, SIZE, SIZE, 32, 3, 2, 1, true, true, true},
-        {"b.shortcut", N, 16, SIZE, SIZE, 32, 1, 2, 0, false, true, true},
-        {"b.conv2", N, 32, SIZE / 2, SIZE / 2, 32, 3, 1, 1, true, true, true}};
+        {"stem", N, 3, SIZE, SIZE, 16, 3, 1, 1, true, false, true, false},
+        {"a.conv1", N, 16, SIZE, SIZE, 16, 3, 1, 1, true, true, true, false},
+        {"a.conv2", N, 16, SIZE, SIZE, 16, 3, 1, 1, true, true, true, false},
+        {"b.conv1", N, 16, SIZE, SIZE, 32, 3, 2, 1, true, true, true, false},
+        {"b.shortcut", N, 16, SIZE, SIZE, 32, 1, 2, 0, false, true, true, false},
+        {"b.conv2", N, 32, SIZE / 2, SIZE / 2, 32, 3, 1, 1, true, true, true, false}};
     dc_unit units[UNITS] = {0};
     bool made = true;
     /* rounding moves a few elements across ReLU's edge, and six layers add up */

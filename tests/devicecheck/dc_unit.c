@@ -115,6 +115,8 @@ static const shape shapes[] = {
     {2, 256, 3, 3, 512, 1, 1, true, false, true, false, 1.0},
     {3, 512, 2, 2, 64, 3, 1, true, true, true, true, 1.0},
     {33, 1, 6, 6, 16, 3, 1, true, false, false, false, 1.0},
+    {9, 64, 16, 16, 64, 3, 1, true, true, true, true, 1.0},
+    {9, 3, 16, 32, 64, 3, 1, true, false, false, false, 1.0},
     {16, 16, 6, 6, 16, 3, 1, true, true, true, false, 1e3},  /* large */
     {16, 16, 6, 6, 16, 3, 1, true, false, true, false, 1e-2} /* small: v is near epsilon */
 };
@@ -130,6 +132,7 @@ static npi_unit_desc desc_of(const shape *s, const char *name, bool training) {
                            .stride = s->stride,
                            .pad = s->kernel / 2,
                            .relu = s->relu,
+                           .residual = s->residual,
                            .needs_dx = s->dx,
                            .training = training};
 }
@@ -297,9 +300,9 @@ void dc_check_unit_shortcut(dc *d) {
 /* Plans that cannot be are refused by both, with a message that names the unit. */
 void dc_check_unit_errors(dc *d) {
     const npi_unit_desc wrong[] = {
-        {"none", 0, 3, 4, 4, 16, 3, 1, 1, true, true, true},
-        {"none", 2, 3, 4, 4, 0, 3, 1, 1, true, true, true},
-        {"none", 2, 3, 2, 2, 16, 7, 1, 0, true, true, true},
+        {"none", 0, 3, 4, 4, 16, 3, 1, 1, true, true, true, false},
+        {"none", 2, 3, 4, 4, 0, 3, 1, 1, true, true, true, false},
+        {"none", 2, 3, 2, 2, 16, 7, 1, 0, true, true, true, false},
     };
     for (size_t i = 0; i < sizeof wrong / sizeof *wrong; i++)
         for (int s = 0; s < 2; s++) {

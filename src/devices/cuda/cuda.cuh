@@ -38,6 +38,7 @@ typedef struct npi_cuda {
     } lanes[NPI_CUDA_LANES];
     size_t bytes, peak;
     void *blocks; /* what alloc handed out: cuda_memory.cu */
+    void *convs;  /* planned convolutions: cuda_conv.cu */
     void *packs;  /* weights to be packed: cuda_weights.cu */
     void *posted; /* pinned: NPI_POST_SLOTS times NPI_POST_BYTES */
     cudaEvent_t posts[NPI_POST_SLOTS];

@@ -10,16 +10,19 @@
 
 typedef cudnnBackendDescriptor_t descriptor;
 
-enum { MAX_DESCRIPTORS = 48, MAX_CONFIGS = 32, MAX_CANDIDATES = 16 };
+enum { MAX_DESCRIPTORS = 48, MAX_CONFIGS = 32, MAX_CANDIDATES = 16, MAX_COMPILED = 6 };
 
 typedef struct candidate {
     descriptor plan;
     int64_t workspace, engine;
+    int place; /* in the heuristics' order */
 } candidate;
 
 struct npi_conv {
+    npi_conv *next; /* of the device's plans */
     npi_device *dev;
     npi_conv_desc desc;
+    char key[NPI_TUNE_KEY_BYTES];
     descriptor made[MAX_DESCRIPTORS]; /* all but the plan, in order of making */
     int made_count;
     candidate chosen;
@@ -244,16 +247,23 @@ static bool plan_with(npi_conv *c, descriptor config, bool with_compiled, candid
     return fits;
 }
 
-/* Up to `most` plans in the heuristics' order. */
-static npos_status gather(npi_conv *c, descriptor graph, cudnnBackendHeurMode_t mode,
-                          bool with_compiled, int most, candidate *list, int *found) {
+/* Which of the heuristics' configurations become plans. */
+typedef struct selection {
+    cudnnBackendHeurMode_t mode;
+    bool with_compiled;
+    int only; /* this place, or -1: all */
+    int most; /* the first so many that fit */
+} selection;
+
+static npos_status gather(npi_conv *c, descriptor graph, selection which, candidate *list,
+                          int *found) {
     descriptor heuristics, configs[MAX_CONFIGS];
     int64_t count = 0;
     *found = 0;
     NPI_TRY(make(c, CUDNN_BACKEND_ENGINEHEUR_DESCRIPTOR, &heuristics));
     SET(heuristics, CUDNN_ATTR_ENGINEHEUR_OPERATION_GRAPH, CUDNN_TYPE_BACKEND_DESCRIPTOR, 1,
         &graph);
-    SET(heuristics, CUDNN_ATTR_ENGINEHEUR_MODE, CUDNN_TYPE_HEUR_MODE, 1, &mode);
+    SET(heuristics, CUDNN_ATTR_ENGINEHEUR_MODE, CUDNN_TYPE_HEUR_MODE, 1, &which.mode);
     if (cudnnBackendFinalize(heuristics) != CUDNN_STATUS_SUCCESS)
         return NPOS_OK; /* knows nothing of this */
     int made = 0;
@@ -261,14 +271,24 @@ static npos_status gather(npi_conv *c, descriptor graph, cudnnBackendHeurMode_t 
            cudnnBackendCreateDescriptor(CUDNN_BACKEND_ENGINECFG_DESCRIPTOR, &configs[made]) ==
                CUDNN_STATUS_SUCCESS)
         made++;
-    cudnnStatus_t got =
-        cudnnBackendGetAttribute(heuristics, CUDNN_ATTR_ENGINEHEUR_RESULTS,
-                                 CUDNN_TYPE_BACKEND_DESCRIPTOR, made, &count, configs);
-    for (int i = 0; got == CUDNN_STATUS_SUCCESS && i < made && i < count && *found < most; i++)
-        *found += plan_with(c, configs[i], with_compiled, &list[*found]);
+    if (cudnnBackendGetAttribute(heuristics, CUDNN_ATTR_ENGINEHEUR_RESULTS,
+                                 CUDNN_TYPE_BACKEND_DESCRIPTOR, made, &count,
+                                 configs) != CUDNN_STATUS_SUCCESS)
+        count = 0;
+    for (int i = 0; i < made && i < count && *found < which.most; i++) {
+        list[*found].place = i;
+        if (which.only < 0 || which.only == i)
+            *found += plan_with(c, configs[i], which.with_compiled, &list[*found]);
+    }
     for (int i = 0; i < made; i++)
         cudnnBackendDestroyDescriptor(configs[i]);
     return NPOS_OK;
+}
+
+static void drop(candidate *list, int count, int except) {
+    for (int i = 0; i < count; i++)
+        if (i != except)
+            cudnnBackendDestroyDescriptor(list[i].plan);
 }
 
 /* ---- the fastest ---- */
@@ -278,10 +298,9 @@ static bool is_large(const npi_conv_desc *d) {
     return 2.0 * d->n * d->oh * d->ow * d->out_c * d->c * d->kernel * d->kernel > 2e9;
 }
 
-static void key_of(const npi_conv *c, char *key) {
-    const npi_conv_desc *d = &c->desc;
+static void key_of(npi_device *dev, const npi_conv_desc *d, char *key) {
     snprintf(key, NPI_TUNE_KEY_BYTES, "%d:%dx%dx%dx%d:%d:k%ds%dp%d:%d:%d%d%d", d->pass, d->n, d->c,
-             d->h, d->w, d->out_c, d->kernel, d->stride, d->pad, c->dev->compute, d->accumulate,
+             d->h, d->w, d->out_c, d->kernel, d->stride, d->pad, dev->compute, d->accumulate,
              d->residual, d->relu);
 }
 
@@ -323,7 +342,8 @@ static npos_status measure(npi_conv *c, const candidate *list, int count, int *f
     float least = INFINITY;
     for (int i = 0; i < 5 && status == NPOS_OK; i++)
         status = memory->alloc(c->dev, sizes[i] * sizeof(float), d->name, &data[i]);
-    const npi_conv_args args = {data[0], data[1], data[2], (const float *)data[3], data[4]};
+    const npi_conv_args args = {d->name, data[0], data[1], data[2], (const float *)data[3],
+                                data[4]};
     *fastest = 0;
     for (int i = 0; i < count && status == NPOS_OK; i++) {
         float took;
@@ -338,61 +358,98 @@ static npos_status measure(npi_conv *c, const candidate *list, int count, int *f
     return status;
 }
 
-/* Of several plans the kept choice, or the one that is now measured and kept. */
-static npos_status decide(npi_conv *c, const candidate *list, int count, int *chosen) {
-    char key[NPI_TUNE_KEY_BYTES];
-    npi_choice choice = {0, (int)list[0].engine};
-    *chosen = 0;
-    key_of(c, key);
-    if (!npi_tune_find(c->dev, key, &choice) || choice.place < 0 || choice.place >= count ||
-        (int)list[choice.place].engine != choice.engine) {
-        NPI_TRY(measure(c, list, count, chosen));
-        choice = {*chosen, (int)list[*chosen].engine};
-        npi_tune_keep(c->dev, key, &choice);
+/* The kept choice, or the one that is now measured and kept. */
+static npos_status tune(npi_conv *c, descriptor graph, selection all) {
+    candidate list[MAX_CANDIDATES];
+    selection kept = all;
+    npi_choice choice;
+    int count = 0, fastest = 0;
+    if (npi_tune_find(c->dev, c->key, &choice) && choice.place >= 0) {
+        kept.only = choice.place;
+        NPI_TRY(gather(c, graph, kept, list, &count));
+        if (count == 1 && (int)list[0].engine == choice.engine) {
+            c->chosen = list[0];
+            return NPOS_OK;
+        }
+        drop(list, count, -1);
     }
-    if (choice.place >= 0 && choice.place < count)
-        *chosen = choice.place;
-    return NPOS_OK;
+    NPI_TRY(gather(c, graph, all, list, &count));
+    if (count == 0)
+        return NPOS_OK;
+    npos_status status = measure(c, list, count, &fastest);
+    if (status == NPOS_OK) {
+        choice = {list[fastest].place, (int)list[fastest].engine};
+        npi_tune_keep(c->dev, c->key, &choice);
+        for (int i = 0; i < count; i++) /* another process may have been first */
+            if (list[i].place == choice.place)
+                fastest = i;
+        c->chosen = list[fastest];
+    }
+    drop(list, count, status == NPOS_OK ? fastest : -1);
+    return status;
 }
 
 static npos_status plan(npi_conv *c) {
     operations ops;
     descriptor graph;
-    candidate list[MAX_CANDIDATES];
     cudnnHandle_t handle = npi_cuda_dnn(c->dev);
-    int count = 0, chosen = 0;
+    const bool bias = c->desc.pass == NPI_CONV_BIAS;
+    int count = 0;
     NPI_TRY(describe(c, &ops));
     NPI_TRY(make(c, CUDNN_BACKEND_OPERATIONGRAPH_DESCRIPTOR, &graph));
     SET(graph, CUDNN_ATTR_OPERATIONGRAPH_HANDLE, CUDNN_TYPE_HANDLE, 1, &handle);
     SET(graph, CUDNN_ATTR_OPERATIONGRAPH_OPS, CUDNN_TYPE_BACKEND_DESCRIPTOR, ops.count, ops.list);
     if (cudnnBackendFinalize(graph) != CUDNN_STATUS_SUCCESS)
         return NPOS_OK;
-    const bool tunes = is_large(&c->desc) && npi_tune_possible(c->dev);
-    const int most = tunes ? MAX_CANDIDATES : 1;
-    NPI_TRY(gather(c, graph, CUDNN_HEUR_MODE_A, c->desc.pass == NPI_CONV_BIAS, most, list, &count));
-    if (count == 0)
-        NPI_TRY(gather(c, graph, CUDNN_HEUR_MODE_A, true, 1, list, &count));
-    if (count == 0)
-        NPI_TRY(gather(c, graph, CUDNN_HEUR_MODE_FALLBACK, true, 1, list, &count));
-    npos_status status = count > 1 ? decide(c, list, count, &chosen) : NPOS_OK;
-    for (int i = 0; i < count; i++)
-        if (i == chosen && status == NPOS_OK)
-            c->chosen = list[i];
-        else
-            cudnnBackendDestroyDescriptor(list[i].plan);
-    return status;
+    if (is_large(&c->desc) && npi_tune_possible(c->dev))
+        NPI_TRY(
+            tune(c, graph, {CUDNN_HEUR_MODE_A, bias, -1, bias ? MAX_COMPILED : MAX_CANDIDATES}));
+    /* fused engines are compiled, others only where there is nothing else */
+    const selection firsts[] = {{CUDNN_HEUR_MODE_A, bias, -1, 1},
+                                {CUDNN_HEUR_MODE_A, true, -1, 1},
+                                {CUDNN_HEUR_MODE_FALLBACK, true, -1, 1}};
+    for (int i = 0; i < 3 && !c->chosen.plan; i++) {
+        candidate first;
+        NPI_TRY(gather(c, graph, firsts[i], &first, &count));
+        if (count == 1)
+            c->chosen = first;
+    }
+    return NPOS_OK;
+}
+
+static void conv_free(npi_conv *conv) {
+    if (conv->chosen.plan)
+        cudnnBackendDestroyDescriptor(conv->chosen.plan);
+    while (conv->made_count > 0)
+        cudnnBackendDestroyDescriptor(conv->made[--conv->made_count]);
+    free(conv);
+}
+
+void npi_conv_free_all(npi_device *dev) {
+    npi_cuda *cuda = npi_cuda_of(dev);
+    while (cuda->convs) {
+        npi_conv *first = (npi_conv *)cuda->convs;
+        cuda->convs = first->next;
+        conv_free(first);
+    }
 }
 
 npos_status npi_conv_create(npi_device *dev, const npi_conv_desc *desc, bool quiet,
                             npi_conv **out) {
     static const char *const passes[] = {"forward", "inference", "backward data",
                                          "backward filter"};
-    *out = NULL;
+    npi_cuda *cuda = npi_cuda_of(dev);
+    char key[NPI_TUNE_KEY_BYTES];
+    key_of(dev, desc, key);
+    for (*out = (npi_conv *)cuda->convs; *out; *out = (*out)->next)
+        if (strcmp((*out)->key, key) == 0)
+            return NPOS_OK;
     npi_conv *c = (npi_conv *)calloc(1, sizeof *c);
     if (!c)
         return npi_fail(NPOS_OUT_OF_MEMORY, "%s: no memory for %zu bytes", desc->name, sizeof *c);
     c->dev = dev;
     c->desc = *desc;
+    memcpy(c->key, key, sizeof key);
     npos_status status = plan(c);
     if (status == NPOS_OK && !c->chosen.plan)
         status = quiet ? NPOS_UNSUPPORTED
@@ -401,21 +458,15 @@ npos_status npi_conv_create(npi_device *dev, const npi_conv_desc *desc, bool qui
                                   "%d x %d x %d x %d to %d channels, kernel %d, stride %d",
                                   desc->name, passes[desc->pass], desc->n, desc->c, desc->h,
                                   desc->w, desc->out_c, desc->kernel, desc->stride);
-    if (status == NPOS_OK)
-        *out = c;
-    else
-        npi_conv_free(c);
-    return status;
-}
-
-void npi_conv_free(npi_conv *conv) {
-    if (!conv)
-        return;
-    if (conv->chosen.plan)
-        cudnnBackendDestroyDescriptor(conv->chosen.plan);
-    while (conv->made_count > 0)
-        cudnnBackendDestroyDescriptor(conv->made[--conv->made_count]);
-    free(conv);
+    c->desc.name = "convolution"; /* the caller's name may be gone before the plan */
+    if (status != NPOS_OK) {
+        conv_free(c);
+        return status;
+    }
+    c->next = (npi_conv *)cuda->convs;
+    cuda->convs = c;
+    *out = c;
+    return NPOS_OK;
 }
 
 /* Where the tensors lie, for one call. */
@@ -432,7 +483,7 @@ static npos_status fill_pack(npi_conv *c, const npi_conv_args *args, void *works
 }
 
 static npos_status execute(npi_conv *c, const candidate *with, const npi_conv_args *args) {
-    const char *name = c->desc.name;
+    const char *name = args->name;
     void *workspace = NULL;
     descriptor pack;
     if (with->workspace > 0)
@@ -448,7 +499,7 @@ static npos_status execute(npi_conv *c, const candidate *with, const npi_conv_ar
 
 npos_status npi_conv_run(npi_conv *conv, const npi_conv_args *args) {
     NPI_TRY(execute(conv, &conv->chosen, args));
-    return npi_cuda_launched(conv->dev, conv->desc.name);
+    return npi_cuda_launched(conv->dev, args->name);
 }
 
 int npi_conv_engine(const npi_conv *conv) {

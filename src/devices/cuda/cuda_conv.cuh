@@ -16,15 +16,16 @@ typedef enum npi_conv_pass {
 } npi_conv_pass;
 
 typedef struct npi_conv_desc {
-    const char *name; /* for errors; must outlive the plan */
+    const char *name; /* for errors while it is made */
     npi_conv_pass pass;
     int n, c, h, w, out_c, oh, ow, kernel, stride, pad;
     bool accumulate;     /* NPI_CONV_DATA */
     bool residual, relu; /* NPI_CONV_BIAS */
 } npi_conv_desc;
 
-typedef struct
-    npi_conv_args { /* device memory; those that the pass does not name are not looked at */
+/* Device memory; what the pass does not name is not looked at. */
+typedef struct npi_conv_args {
+    const char *name; /* for errors */
     void *x, *w, *y;
     const float *bias;    /* [out_c] */
     const void *residual; /* as y */
@@ -32,10 +33,11 @@ typedef struct
 
 typedef struct npi_conv npi_conv;
 
-/* May measure which engine is fastest (cuda_tune.cuh).  NPOS_UNSUPPORTED where cuDNN has no engine for this.  Nothing is recorded of such a failure as long as `quiet`: the
- * caller has another way. */
+/* *out = the device's plan for this, made on the first request and shared by all later ones; it lives as long as the
+ * device.  May measure which engine is fastest (cuda_tune.cuh).  NPOS_UNSUPPORTED where cuDNN has no engine; nothing is
+ * recorded of such a failure if `quiet`: the caller has another way. */
 npos_status npi_conv_create(npi_device *dev, const npi_conv_desc *desc, bool quiet, npi_conv **out);
-void npi_conv_free(npi_conv *conv); /* NULL is accepted */
+void npi_conv_free_all(npi_device *dev);
 /* Enqueues on the current lane, whose scratch it uses. */
 npos_status npi_conv_run(npi_conv *conv, const npi_conv_args *args);
 /* The engine's number, for variant lines. */

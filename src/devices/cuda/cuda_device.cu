@@ -3,6 +3,7 @@
 #include <cstdlib>
 #include <cstring>
 
+#include "devices/cuda/cuda_conv.cuh"
 #include "devices/cuda/cuda_fail.cuh"
 
 /* ---- lanes ---- */
@@ -161,6 +162,7 @@ const npi_graph_ops npi_cuda_graph = {.begin = graph_begin,
 static void cuda_close(npi_device *dev) {
     npi_cuda *cuda = npi_cuda_of(dev);
     cudaDeviceSynchronize();
+    npi_conv_free_all(dev);
     for (int i = 0; i < NPI_CUDA_LANES; i++)
         close_lane(dev, i);
     for (int i = 0; i < NPI_POST_SLOTS; i++)

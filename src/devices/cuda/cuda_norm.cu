@@ -4,7 +4,11 @@
 
 #include <cstring>
 
-/* ---- the grid of the sums ---- */
+/* Order.  A map of the first layers is larger than the L2 cache, and whoever wrote it went from its first row to its last.
+ * So the sums go from the last row to the first, and what follows from the first to the last again: each finds in the
+ * cache what the one before it had last.
+ *
+ * ---- the grid of the sums ---- */
 
 enum {
     SLAB = 64,         /* channels of a block of the sums */
@@ -124,35 +128,54 @@ static __device__ bool slab_sums(pair8 mine, float *partial, uint32_t *arrived, 
     return true;
 }
 
-/* The rows of this block's chunk. */
-static __device__ __forceinline__ void chunk_rows(int64_t rows, int64_t *begin, int64_t *end) {
-    *begin = rows * blockIdx.x / gridDim.x;
-    *end = rows * (blockIdx.x + 1) / gridDim.x;
+/* Where a thread's rows begin, from the last. */
+static __device__ __forceinline__ int64_t first_row(int64_t rows) {
+    return rows - 1 - (int64_t)blockIdx.x * LANES - threadIdx.x / GROUPS;
 }
 
 /* ---- forward ---- */
 
+/* Mean, 1/sqrt(v + eps) and running statistics of one channel from its moments. */
+struct moments_to {
+    float *mean, *inverse, *running_mean, *running_var;
+    int c; /* of real channels: those that pad have no running statistics */
+
+    __device__ void take(int at, double rows, double m, double variance) const {
+        variance = variance < 0.0 ? 0.0 : variance;
+        mean[at] = (float)m;
+        inverse[at] = (float)(1.0 / sqrt(variance + (double)EPSILON));
+        if (at >= c)
+            return;
+        double unbiased = rows > 1.0 ? variance * (rows / (rows - 1.0)) : 0.0;
+        running_mean[at] += RUNNING * (float)(m - (double)running_mean[at]);
+        running_var[at] += RUNNING * (float)(unbiased - (double)running_var[at]);
+    }
+};
+
+static moments_to moments_of(const npi_norm *n, const npi_unit_params *params) {
+    return {n->mean, n->inverse, params->running_mean, params->running_var, n->c};
+}
+
 /* Sums are of x - x[0]: where the mean is far from 0, squares would lose what the variance is made of. */
 template <typename T>
 static __global__ void __launch_bounds__(THREADS)
-    stats_kernel(const T *x, int64_t rows, int c, int cp, float *partial, uint32_t *arrived,
-                 float *mean, float *inverse, float *running_mean, float *running_var) {
+    stats_kernel(const T *x, int64_t rows, int cp, float *partial, uint32_t *arrived,
+                 moments_to to) {
     __shared__ double total[2 * SLAB];
     const int channel = blockIdx.y * SLAB + threadIdx.x % GROUPS * 8;
     pair8 mine = {};
-    int64_t begin, end;
-    chunk_rows(rows, &begin, &end);
+    const int64_t stride = (int64_t)gridDim.x * LANES;
     if (channel < cp) {
         const npi_float8 pivot = npi_load8(x + channel);
-        for (int64_t row = begin + threadIdx.x / GROUPS; row < end; row += LANES * AHEAD) {
+        for (int64_t row = first_row(rows); row >= 0; row -= stride * AHEAD) {
             npi_float8 v[AHEAD];
 #pragma unroll
             for (int u = 0; u < AHEAD; u++)
-                if (row + u * LANES < end)
-                    v[u] = npi_load8(x + (row + u * LANES) * cp + channel);
+                if (row >= u * stride)
+                    v[u] = npi_load8(x + (row - u * stride) * cp + channel);
 #pragma unroll
             for (int u = 0; u < AHEAD; u++)
-                if (row + u * LANES < end)
+                if (row >= u * stride)
 #pragma unroll
                     for (int j = 0; j < 8; j++) {
                         float d = v[u].v[j] - pivot.v[j];
@@ -167,28 +190,52 @@ static __global__ void __launch_bounds__(THREADS)
     if (at >= cp)
         return;
     const double count = (double)rows, off = total[threadIdx.x] / count;
-    double variance = total[SLAB + threadIdx.x] / count - off * off;
-    variance = variance < 0.0 ? 0.0 : variance;
-    const double m = (double)npi_load(x + at) + off;
-    mean[at] = (float)m;
-    inverse[at] = (float)(1.0 / sqrt(variance + (double)EPSILON));
-    if (at < c) {
-        double unbiased = count > 1.0 ? variance * (count / (count - 1.0)) : 0.0;
-        running_mean[at] += RUNNING * (float)(m - (double)running_mean[at]);
-        running_var[at] += RUNNING * (float)(unbiased - (double)running_var[at]);
-    }
+    to.take(at, count, (double)npi_load(x + at) + off,
+            total[SLAB + threadIdx.x] / count - off * off);
 }
 
 template <typename T>
 static void launch_stats(npi_norm *n, const void *c, const npi_unit_params *params) {
     stats_kernel<T>
         <<<dim3((unsigned)n->chunks, (unsigned)n->slabs), THREADS, 0, npi_cuda_stream(n->dev)>>>(
-            (const T *)c, n->rows, n->c, n->cp, n->partial, n->arrived, n->mean, n->inverse,
-            params->running_mean, params->running_var);
+            (const T *)c, n->rows, n->cp, n->partial, n->arrived, moments_of(n, params));
 }
 
 npos_status npi_norm_stats(npi_norm *norm, const void *c, const npi_unit_params *params) {
     NPI_BY_TYPE(norm->dev, launch_stats, norm, c, params);
+    return npi_cuda_launched(norm->dev, norm->name);
+}
+
+/* sums: [blocks][2][SLAB] of the map and of its squares.  A thread takes four neighbours of every FINISHERS-th block. */
+static __global__ void __launch_bounds__(THREADS)
+    from_sums_kernel(const float4 *sums, int blocks, int64_t rows, moments_to to) {
+    __shared__ double ends[FINISHERS][2 * SLAB];
+    const int four = threadIdx.x % (2 * SLAB / 4), share = threadIdx.x / (2 * SLAB / 4);
+    double sum[4] = {};
+#pragma unroll 8
+    for (int i = share; i < blocks; i += FINISHERS) {
+        const float4 v = sums[i * (2 * SLAB / 4) + four];
+        sum[0] += v.x, sum[1] += v.y, sum[2] += v.z, sum[3] += v.w;
+    }
+#pragma unroll
+    for (int j = 0; j < 4; j++)
+        ends[share][four * 4 + j] = sum[j];
+    __syncthreads();
+    if (threadIdx.x >= SLAB)
+        return;
+    double first = 0.0, second = 0.0;
+    for (int i = 0; i < FINISHERS; i++) {
+        first += ends[i][threadIdx.x];
+        second += ends[i][SLAB + threadIdx.x];
+    }
+    const double count = (double)rows, m = first / count;
+    to.take(threadIdx.x, count, m, second / count - m * m);
+}
+
+npos_status npi_norm_from_sums(npi_norm *norm, const float *sums, int blocks,
+                               const npi_unit_params *params) {
+    from_sums_kernel<<<1, THREADS, 0, npi_cuda_stream(norm->dev)>>>(
+        (const float4 *)sums, blocks, norm->rows, moments_of(norm, params));
     return npi_cuda_launched(norm->dev, norm->name);
 }
 
@@ -339,28 +386,27 @@ static __global__ void __launch_bounds__(THREADS)
     __shared__ double total[2 * SLAB];
     const int channel = blockIdx.y * SLAB + threadIdx.x % GROUPS * 8;
     pair8 mine = {};
-    int64_t begin, end;
-    chunk_rows(rows, &begin, &end);
+    const int64_t stride = (int64_t)gridDim.x * LANES;
     if (channel < cp) {
         float m[8];
 #pragma unroll
         for (int j = 0; j < 8; j++)
             m[j] = mean[channel + j];
         constexpr int BATCH = AHEAD / 2;
-        for (int64_t row = begin + threadIdx.x / GROUPS; row < end; row += LANES * BATCH) {
+        for (int64_t row = first_row(rows); row >= 0; row -= stride * BATCH) {
             npi_float8 d[BATCH], v[BATCH];
             unsigned bits[BATCH];
 #pragma unroll
             for (int u = 0; u < BATCH; u++)
-                if (row + u * LANES < end) {
-                    int64_t at = (row + u * LANES) * cp + channel;
+                if (row >= u * stride) {
+                    int64_t at = (row - u * stride) * cp + channel;
                     d[u] = npi_load8(dy + at);
                     v[u] = npi_load8(x + at);
                     bits[u] = passed ? passed[at / 8] : 0xffu;
                 }
 #pragma unroll
             for (int u = 0; u < BATCH; u++)
-                if (row + u * LANES < end)
+                if (row >= u * stride)
 #pragma unroll
                     for (int j = 0; j < 8; j++) {
                         float dz = masked(d[u].v[j], bits[u], j);

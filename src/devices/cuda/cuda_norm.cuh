@@ -27,6 +27,9 @@ void npi_norm_free(npi_norm *norm);
 
 /* mean and inverse of map c; the running statistics move a tenth of the way. */
 npos_status npi_norm_stats(npi_norm *norm, const void *c, const npi_unit_params *params);
+/* The same from sums over c and over its squares that its maker took: [blocks][2][64], for 64 channels. */
+npos_status npi_norm_from_sums(npi_norm *norm, const float *sums, int blocks,
+                               const npi_unit_params *params);
 /* mean and inverse from the running statistics. */
 npos_status npi_norm_running(npi_norm *norm, const npi_unit_params *params);
 

@@ -1,174 +1,241 @@
-/* Pooling.  A thread owns 8 channels of a pixel, so that nothing is added by two. */
 #include "devices/cuda/cuda.cuh"
 
-static constexpr int THREADS = 256, LANES = 32;
+/* Pooling, a thread to 8 channels of a pixel.  Winners lie as the outputs do, N x H x W x C bytes
+ * without padded channels. */
+enum { THREADS = 256, IMAGE_THREADS = 64, TAPS = 3 };
 
-static npos_status check_max(npi_act x, npi_act y) {
-    if (y.n == x.n && y.c == x.c && y.h == (x.h - 1) / 2 + 1 && y.w == (x.w - 1) / 2 + 1)
-        return NPOS_OK;
-    return npi_fail(NPOS_SHAPE_MISMATCH,
-                    "max pooling: %d x %d x %d x %d to %d x %d x %d x %d, expected half the side",
-                    x.n, x.c, x.h, x.w, y.n, y.c, y.h, y.w);
+struct sides {
+    int h, w, out_h, out_w;
+};
+
+/* Pixel (n, y, x) and group of 8 channels of a thread, counted from the channels up. */
+struct place {
+    unsigned group, x, y, n;
+};
+
+static __device__ __forceinline__ place place_of(unsigned i, int groups, int h, int w) {
+    unsigned pixel = i / (unsigned)groups, row = pixel / (unsigned)w;
+    return {i % (unsigned)groups, pixel % (unsigned)w, row % (unsigned)h, row / (unsigned)h};
 }
 
-/* The winners of padding channels have no place in `index` [n][oh][ow][c] and are not kept. */
-template <typename T>
-static __global__ void max_forward_kernel(npi_act x, npi_act y, int groups, int64_t count,
-                                          uint8_t *index) {
-    const int64_t i = (int64_t)blockIdx.x * THREADS + threadIdx.x;
-    if (i >= count)
-        return;
-    const int group = (int)(i % groups), ox = (int)(i / groups % y.w),
-              oy = (int)(i / groups / y.w % y.h);
-    const int64_t n = i / groups / y.w / y.h;
-    npi_float8 best = {};
-    int winner[8];
+static __device__ __forceinline__ int64_t pixel_at(place at, int h, int w, int y, int x) {
+    return ((int64_t)at.n * h + y) * w + x;
+}
+
+/* The 8 winners of a group from `index` on, where c - first channels exist. */
+static __device__ __forceinline__ uint2 load_winners(const uint8_t *index, int c, int first) {
+    if (c % 8 == 0)
+        return *(const uint2 *)index;
+    uint32_t word[2] = {};
 #pragma unroll
     for (int j = 0; j < 8; j++)
-        winner[j] = -1;
+        if (first + j < c)
+            word[j / 4] |= (uint32_t)index[j] << 8 * (j % 4);
+    return make_uint2(word[0], word[1]);
+}
+
+static __device__ __forceinline__ void store_winners(uint8_t *index, int c, int first,
+                                                     const uint32_t *winner) {
+    if (c % 8 == 0) {
+        *(uint2 *)index =
+            make_uint2(winner[0] | winner[1] << 8 | winner[2] << 16 | winner[3] << 24,
+                       winner[4] | winner[5] << 8 | winner[6] << 16 | winner[7] << 24);
+        return;
+    }
 #pragma unroll
-    for (int k = 0; k < 9; k++) {
-        const int iy = 2 * oy - 1 + k / 3, ix = 2 * ox - 1 + k % 3;
-        if (iy < 0 || iy >= x.h || ix < 0 || ix >= x.w)
+    for (int j = 0; j < 8; j++)
+        if (first + j < c)
+            index[j] = (uint8_t)winner[j];
+}
+
+/* The first of the largest in the window; a NaN wins only where it is the window's first. */
+template <class T>
+static __global__ void max_forward_kernel(unsigned count, int c, sides s, const T *x, T *y,
+                                          uint8_t *index) {
+    unsigned i = blockIdx.x * THREADS + threadIdx.x;
+    if (i >= count)
+        return;
+    int groups = npi_cuda_padded(c) / 8;
+    place at = place_of(i, groups, s.out_h, s.out_w);
+    int top = 2 * (int)at.y - 1, left = 2 * (int)at.x - 1;
+    int first_row = top < 0, first_column = left < 0;
+    const T *from = x + (int64_t)at.group * 8;
+    int64_t stride = (int64_t)groups * 8;
+    npi_float8 best =
+        npi_load8(from + pixel_at(at, s.h, s.w, top + first_row, left + first_column) * stride);
+    uint32_t winner[8];
+#pragma unroll
+    for (int j = 0; j < 8; j++)
+        winner[j] = (uint32_t)(first_row * TAPS + first_column);
+#pragma unroll
+    for (int k = 0; k < TAPS * TAPS; k++) {
+        int row = top + k / TAPS, column = left + k % TAPS;
+        if (row < 0 || row >= s.h || column < 0 || column >= s.w)
             continue;
-        const npi_float8 v =
-            npi_load8((const T *)x.data + (((n * x.h + iy) * x.w + ix) * groups + group) * 8);
+        npi_float8 value = npi_load8(from + pixel_at(at, s.h, s.w, row, column) * stride);
 #pragma unroll
         for (int j = 0; j < 8; j++)
-            if (winner[j] < 0 || v.v[j] > best.v[j]) {
-                winner[j] = k;
-                best.v[j] = v.v[j];
+            if (value.v[j] > best.v[j]) {
+                best.v[j] = value.v[j];
+                winner[j] = (uint32_t)k;
             }
     }
-    npi_store8((T *)y.data + i * 8, best);
-#pragma unroll
-    for (int j = 0; j < 8; j++)
-        if (group * 8 + j < y.c)
-            index[i / groups * y.c + group * 8 + j] = (uint8_t)winner[j];
+    npi_store8(y + (int64_t)i * 8, best);
+    int first = (int)at.group * 8;
+    store_winners(index + (int64_t)(i / (unsigned)groups) * c + first, c, first, winner);
 }
 
-/* A pixel lies in at most two windows each way. */
-template <typename T>
-static __global__ void max_backward_kernel(npi_act dy, npi_act dx, int groups, int64_t count,
-                                           const uint8_t *index) {
-    const int64_t i = (int64_t)blockIdx.x * THREADS + threadIdx.x;
+/* A pixel sums the outputs that it won: of up to four windows, in their order. */
+template <class T>
+static __global__ void max_backward_kernel(unsigned count, int c, sides s, const T *dy,
+                                           const uint8_t *index, T *dx) {
+    unsigned i = blockIdx.x * THREADS + threadIdx.x;
     if (i >= count)
         return;
-    const int group = (int)(i % groups), ix = (int)(i / groups % dx.w),
-              iy = (int)(i / groups / dx.w % dx.h);
-    const int64_t n = i / groups / dx.w / dx.h;
+    int groups = npi_cuda_padded(c) / 8;
+    place at = place_of(i, groups, s.h, s.w);
+    int row = (int)at.y, column = (int)at.x, first = (int)at.group * 8;
     npi_float8 sum = {};
-    for (int oy = iy / 2; oy <= (iy + 1) / 2 && oy < dy.h; oy++)
-        for (int ox = ix / 2; ox <= (ix + 1) / 2 && ox < dy.w; ox++) {
-            const int k = (iy - 2 * oy + 1) * 3 + ix - 2 * ox + 1;
-            const int64_t pixel = (n * dy.h + oy) * dy.w + ox;
-            const npi_float8 d = npi_load8((const T *)dy.data + (pixel * groups + group) * 8);
 #pragma unroll
-            for (int j = 0; j < 8; j++)
-                if (group * 8 + j < dy.c && index[pixel * dy.c + group * 8 + j] == k)
-                    sum.v[j] += d.v[j];
+    for (int k = 0; k < 4; k++) {
+        int oy = row / 2 + k / 2, ox = column / 2 + k % 2;
+        if (oy > (row + 1) / 2 || oy >= s.out_h || ox > (column + 1) / 2 || ox >= s.out_w)
+            continue;
+        uint32_t tap = (uint32_t)((row - 2 * oy + 1) * TAPS + column - 2 * ox + 1);
+        int64_t pixel = pixel_at(at, s.out_h, s.out_w, oy, ox);
+        npi_float8 value = npi_load8(dy + (pixel * groups + at.group) * 8);
+        uint2 winners = load_winners(index + pixel * c + first, c, first);
+#pragma unroll
+        for (int j = 0; j < 8; j++) {
+            uint32_t winner = (j < 4 ? winners.x : winners.y) >> 8 * (j % 4) & 0xffu;
+            sum.v[j] += first + j < c && winner == tap ? value.v[j] : 0.0f;
         }
-    npi_store8((T *)dx.data + i * 8, sum);
+    }
+    npi_store8(dx + (int64_t)i * 8, sum);
 }
 
-static int groups_of(npi_act a) {
-    return npi_cuda_padded(a.c) / 8;
+static npos_status check_max(npi_act x, npi_act y) {
+    if (x.n != y.n || x.c != y.c || y.h != (x.h - 1) / 2 + 1 || y.w != (x.w - 1) / 2 + 1)
+        return npi_fail(NPOS_SHAPE_MISMATCH,
+                        "max pooling: %d x %d x %d x %d to %d x %d x %d x %d, expected half the "
+                        "height and width, rounded up",
+                        x.n, x.c, x.h, x.w, y.n, y.c, y.h, y.w);
+    return NPOS_OK;
 }
 
-static int64_t vectors_of(npi_act a) {
-    return (int64_t)a.n * a.h * a.w * groups_of(a);
+/* Threads that write `act`, 8 channels each. */
+static npos_status count_threads(npi_act act, unsigned *count) {
+    int64_t threads = (int64_t)act.n * act.h * act.w * (npi_cuda_padded(act.c) / 8);
+    if (threads > INT32_MAX)
+        return npi_fail(NPOS_UNSUPPORTED,
+                        "max pooling: %d x %d x %d x %d is %lld groups of 8 channels, at most "
+                        "2147483647 are possible",
+                        act.n, act.c, act.h, act.w, (long long)threads);
+    *count = (unsigned)threads;
+    return NPOS_OK;
 }
 
-template <typename T>
-static void launch_max_forward(npi_device *dev, npi_act x, npi_act y, uint8_t *index) {
+template <class T>
+static void launch_max_forward(npi_device *dev, unsigned count, npi_act x, npi_act y,
+                               uint8_t *index) {
     max_forward_kernel<T>
-        <<<npi_ceil_div(vectors_of(y), THREADS), THREADS, 0, npi_cuda_stream(dev)>>>(
-            x, y, groups_of(y), vectors_of(y), index);
-}
-
-template <typename T>
-static void launch_max_backward(npi_device *dev, npi_act dy, const uint8_t *index, npi_act dx) {
-    max_backward_kernel<T>
-        <<<npi_ceil_div(vectors_of(dx), THREADS), THREADS, 0, npi_cuda_stream(dev)>>>(
-            dy, dx, groups_of(dx), vectors_of(dx), index);
+        <<<(unsigned)npi_ceil_div(count, THREADS), THREADS, 0, npi_cuda_stream(dev)>>>(
+            count, x.c, {x.h, x.w, y.h, y.w}, (const T *)x.data, (T *)y.data, index);
 }
 
 static npos_status max_forward(npi_device *dev, npi_act x, npi_act y, uint8_t *index) {
+    unsigned count = 0;
     NPI_TRY(check_max(x, y));
-    NPI_BY_TYPE(dev, launch_max_forward, dev, x, y, index);
-    return npi_cuda_launched(dev, "max pooling");
+    NPI_TRY(count_threads(y, &count));
+    if (count == 0)
+        return NPOS_OK;
+    NPI_BY_TYPE(dev, launch_max_forward, dev, count, x, y, index);
+    return npi_cuda_launched(dev, "max pooling forward");
+}
+
+template <class T>
+static void launch_max_backward(npi_device *dev, unsigned count, npi_act dy, const uint8_t *index,
+                                npi_act dx) {
+    max_backward_kernel<T>
+        <<<(unsigned)npi_ceil_div(count, THREADS), THREADS, 0, npi_cuda_stream(dev)>>>(
+            count, dx.c, {dx.h, dx.w, dy.h, dy.w}, (const T *)dy.data, index, (T *)dx.data);
 }
 
 static npos_status max_backward(npi_device *dev, npi_act dy, const uint8_t *index, npi_act dx) {
+    unsigned count = 0;
     NPI_TRY(check_max(dx, dy));
-    NPI_BY_TYPE(dev, launch_max_backward, dev, dy, index, dx);
-    return npi_cuda_launched(dev, "max pooling");
+    NPI_TRY(count_threads(dx, &count));
+    if (count == 0)
+        return NPOS_OK;
+    NPI_BY_TYPE(dev, launch_max_backward, dev, count, dy, index, dx);
+    return npi_cuda_launched(dev, "max pooling backward");
 }
 
-/* ---- global average ---- */
+/* ---- global mean: a thread to 8 channels of an image ---- */
 
-/* A block: 8 groups of channels of one image, LANES pixels at a time. */
-template <typename T>
-static __global__ void mean_forward_kernel(const T *x, int count, int c, int groups, float *rows) {
-    __shared__ float sums[LANES][8][9]; /* 9: banks */
-    const int near = threadIdx.x % 8, group = blockIdx.y * 8 + near, lane = threadIdx.x / 8;
-    const int64_t n = blockIdx.x;
+template <class T>
+static __global__ void mean_forward_kernel(int n, int c, int pixels, const T *x, float *rows) {
+    int64_t i = (int64_t)blockIdx.x * IMAGE_THREADS + threadIdx.x;
+    int64_t groups = npi_cuda_padded(c) / 8, image = i / groups, first = i % groups * 8;
+    if (image >= n)
+        return;
+    const T *from = x + image * pixels * groups * 8 + first;
     npi_float8 sum = {};
-    for (int i = lane; group < groups && i < count; i += LANES) {
-        const npi_float8 v = npi_load8(x + ((n * count + i) * groups + group) * 8);
+#pragma unroll 8
+    for (int p = 0; p < pixels; p++) {
+        npi_float8 value = npi_load8(from + p * groups * 8);
 #pragma unroll
         for (int j = 0; j < 8; j++)
-            sum.v[j] += v.v[j];
+            sum.v[j] += value.v[j];
     }
 #pragma unroll
     for (int j = 0; j < 8; j++)
-        sums[lane][near][j] = sum.v[j];
-    __syncthreads();
-    const int channel = blockIdx.y * 64 + threadIdx.x;
-    if (threadIdx.x >= 64 || channel >= c)
-        return;
-    float all = 0.0f;
-    for (int i = 0; i < LANES && i < count; i++)
-        all += sums[i][threadIdx.x / 8][threadIdx.x % 8];
-    rows[n * c + channel] = all / (float)count;
+        if (first + j < c)
+            rows[image * c + first + j] = sum.v[j] / (float)pixels;
 }
 
-template <typename T>
-static __global__ void mean_backward_kernel(const float *drows, int64_t vectors, int count, int c,
-                                            int groups, T *dx) {
-    const int64_t i = (int64_t)blockIdx.x * THREADS + threadIdx.x;
-    if (i >= vectors)
+template <class T>
+static __global__ void mean_backward_kernel(int n, int c, int pixels, const float *drows, T *dx) {
+    int64_t i = (int64_t)blockIdx.x * IMAGE_THREADS + threadIdx.x;
+    int64_t groups = npi_cuda_padded(c) / 8, image = i / groups, first = i % groups * 8;
+    if (image >= n)
         return;
-    const int group = (int)(i % groups);
-    const int64_t n = i / groups / count;
     npi_float8 share;
 #pragma unroll
     for (int j = 0; j < 8; j++)
-        share.v[j] = group * 8 + j < c ? drows[n * c + group * 8 + j] / (float)count : 0.0f;
-    npi_store8(dx + i * 8, share);
+        share.v[j] = first + j < c ? drows[image * c + first + j] / (float)pixels : 0.0f;
+    T *to = dx + image * pixels * groups * 8 + first;
+    for (int p = 0; p < pixels; p++)
+        npi_store8(to + p * groups * 8, share);
 }
 
-template <typename T> static void launch_mean_forward(npi_device *dev, npi_act x, float *rows) {
-    mean_forward_kernel<<<dim3((unsigned)x.n, (unsigned)npi_ceil_div(groups_of(x), 8)), 8 * LANES,
-                          0, npi_cuda_stream(dev)>>>((const T *)x.data, x.h * x.w, x.c,
-                                                     groups_of(x), rows);
+static unsigned mean_blocks(npi_act act) {
+    return (unsigned)npi_ceil_div((int64_t)act.n * (npi_cuda_padded(act.c) / 8), IMAGE_THREADS);
 }
 
-template <typename T>
+template <class T> static void launch_mean_forward(npi_device *dev, npi_act x, float *rows) {
+    mean_forward_kernel<T><<<mean_blocks(x), IMAGE_THREADS, 0, npi_cuda_stream(dev)>>>(
+        x.n, x.c, x.h * x.w, (const T *)x.data, rows);
+}
+
+template <class T>
 static void launch_mean_backward(npi_device *dev, const float *drows, npi_act dx) {
-    mean_backward_kernel<<<npi_ceil_div(vectors_of(dx), THREADS), THREADS, 0,
-                           npi_cuda_stream(dev)>>>(drows, vectors_of(dx), dx.h * dx.w, dx.c,
-                                                   groups_of(dx), (T *)dx.data);
+    mean_backward_kernel<T><<<mean_blocks(dx), IMAGE_THREADS, 0, npi_cuda_stream(dev)>>>(
+        dx.n, dx.c, dx.h * dx.w, drows, (T *)dx.data);
 }
 
 static npos_status mean_forward(npi_device *dev, npi_act x, float *rows) {
+    if (mean_blocks(x) == 0)
+        return NPOS_OK;
     NPI_BY_TYPE(dev, launch_mean_forward, dev, x, rows);
-    return npi_cuda_launched(dev, "average pooling");
+    return npi_cuda_launched(dev, "mean pooling forward");
 }
 
 static npos_status mean_backward(npi_device *dev, const float *drows, npi_act dx) {
+    if (mean_blocks(dx) == 0)
+        return NPOS_OK;
     NPI_BY_TYPE(dev, launch_mean_backward, dev, drows, dx);
-    return npi_cuda_launched(dev, "average pooling");
+    return npi_cuda_launched(dev, "mean pooling backward");
 }
 
 const npi_pool_ops npi_cuda_pools = {.max_forward = max_forward,
