@@ -44,8 +44,8 @@ typedef struct options {
 } options;
 
 static const char usage[] =
-    "usage: devicecheck [--device cpu] [--precision fp32|bf16|auto] [--isa NAME] [--threads N]\n"
-    "                   [--seed N] [--op NAME] [--list] [--grad] [--threads-check]\n"
+    "usage: devicecheck [--device NAME] [--precision fp32|bf16|auto] [--isa NAME] [--threads N]\n"
+    "                   [--seed N] [--op NAME,...] [--list] [--grad] [--threads-check]\n"
     "                   [--self-check]\n"
     "                   [--bench [--json]] [-v]\n";
 
@@ -88,10 +88,26 @@ static bool parse(int count, char **words, options *o) {
         else if (strcmp(word, "--precision") != 0 || strcmp(value, "auto") != 0)
             return false;
     }
-    for (int i = 0; i < OPS; i++)
-        if (o->op && strcmp(o->op, dc_ops[i].name) == 0)
+    return true;
+}
+
+/* Whether the list of names parted by commas, NULL for all, holds `name`. */
+static bool chosen(const char *list, const char *name) {
+    size_t length = strlen(name);
+    for (const char *at = list; at; at = strchr(at, ',') ? strchr(at, ',') + 1 : NULL)
+        if (strncmp(at, name, length) == 0 && (at[length] == ',' || at[length] == '\0'))
             return true;
-    return !o->op || o->bench;
+    return !list;
+}
+
+/* Every name of the list is that of an operation. */
+static bool known(const char *list) {
+    int names = 1, found = 0;
+    for (const char *at = list; at && *at; at++)
+        names += *at == ',';
+    for (int i = 0; i < OPS; i++)
+        found += chosen(list, dc_ops[i].name);
+    return !list || found == names;
 }
 
 /* Opens both sides; the reference stands on side 0. */
@@ -151,7 +167,7 @@ static bool listed(const dc *d, const char *op) {
 
 static int check_all(dc *d, const options *o) {
     for (int i = 0; i < OPS; i++) {
-        if (o->op && strcmp(o->op, dc_ops[i].name) != 0)
+        if (!chosen(o->op, dc_ops[i].name))
             continue;
         int failed = d->failed, compared = d->compared;
         run_op(d, i);
@@ -175,7 +191,7 @@ static int check_threads(const options *o) {
         if (!open_sides(&d, o, t + 1))
             return CANNOT_RUN;
         for (int i = 0; i < OPS; i++) {
-            if (!o->op || strcmp(o->op, dc_ops[i].name) == 0)
+            if (chosen(o->op, dc_ops[i].name))
                 run_op(&d, i);
             digest[t][i] = d.digest;
             if (digest[t][i] != digest[0][i]) {
@@ -194,7 +210,7 @@ static int check_threads(const options *o) {
 
 int main(int count, char **words) {
     options o = {.device = "cpu", .precision = NPI_PRECISION_FP32, .seed = 1};
-    if (!parse(count, words, &o)) {
+    if (!parse(count, words, &o) || !(o.bench || known(o.op))) {
         fputs(usage, stderr);
         return 2;
     }
