@@ -82,8 +82,8 @@ npos_status npi_convs_create(npi_device *dev, const char *name, const npi_unit_d
     d->residual = desc->residual;
     d->relu = desc->relu;
     out->own =
-        desc->training && dev->compute == NPI_BF16 && desc->out_c == NPI_CONV90_K &&
-        desc->pad == 1 && (d->c == NPI_CONV90_K || !desc->needs_dx || !desc->training) &&
+        dev->compute == NPI_BF16 && desc->out_c == NPI_CONV90_K && desc->pad == 1 &&
+        (d->c == NPI_CONV90_K || !desc->needs_dx || !desc->training) &&
         (desc->c == d->c || d->c == 8) &&
         npi_conv90_serves(npi_cuda_of(dev)->capability, d->kernel, d->stride, d->c, d->out_c);
     if (out->own)
