@@ -12,7 +12,8 @@ static int run(int argc, char **argv);
 
 static const cli_option rows[] = {
     {"only", 0, CLI_TEXT, AT(only), CLI_NOWHERE, "LIST",
-     "encoder knn synthesis augment inference decode",
+     "encoder knn synthesis augment inference decode step step-open step-cifar100 "
+     "step-imagenet100",
      "which benchmarks, parted by commas; default: all"},
     {"json", 0, CLI_JSON, AT(json), CLI_NOWHERE, "FILE", "@file",
      "write the results as JSON; without FILE to standard output instead of the table"},
@@ -29,7 +30,11 @@ const cli_command cli_bench = {
              "knn: the 300th neighbour of 1,000 among 50,000 embeddings of 512 numbers. "
              "synthesis: the outliers of one step, 10 classes with rings of 1,000. "
              "augment: augmented views a second. inference: images a second. "
-             "decode: photographs a second that one thread decodes and crops to 224x224.",
+             "decode: photographs a second that one thread decodes and crops to 224x224. "
+             "step, step-open: a whole training step before and after start_epoch (16 images on a "
+             "processor, else the recipe's batch); step-cifar100, step-imagenet100: of these "
+             "recipes, on a processor only where they are named. "
+             "GPUs take 10,000 queries for knn and 1,000 images for inference.",
     CLI_ROWS(rows),
     .max_args = 0,
     .arg_name = "no argument",

@@ -11,19 +11,23 @@
 #include "jobs/compute.h"
 #include "jobs/options.h"
 
-enum { MOST_RUNS = 50 };
+enum { MOST_RUNS = 50, DEVICE_REPEAT = 10 };
 
 static const struct {
     const char *name;
     npos_status (*run)(npi_bench *bench);
-    int images; /* of one run: the value is images a second; 0: milliseconds of one run */
     const char *precision; /* NULL: the device's */
-} rows[] = {{"encoder", npi_bench_encoder, 0, NULL},
-            {"knn", npi_bench_knn, 0, "fp32"},
-            {"synthesis", npi_bench_synthesis, 0, "fp32"},
-            {"augment", npi_bench_augment, NPI_BENCH_VIEWS, NULL},
-            {"inference", npi_bench_inference, NPI_BENCH_IMAGES, NULL},
-            {"decode", npi_bench_decode, NPI_BENCH_IMAGES, "uint8"}};
+    bool heavy;            /* on hosts only where it is named */
+} rows[] = {{"encoder", npi_bench_encoder, NULL, false},
+            {"knn", npi_bench_knn, "fp32", false},
+            {"synthesis", npi_bench_synthesis, "fp32", false},
+            {"augment", npi_bench_augment, NULL, false},
+            {"inference", npi_bench_inference, NULL, false},
+            {"decode", npi_bench_decode, "uint8", false},
+            {"step", npi_bench_step, NULL, false},
+            {"step-open", npi_bench_step_open, NULL, false},
+            {"step-cifar100", npi_bench_step_cifar100, NULL, true},
+            {"step-imagenet100", npi_bench_step_imagenet100, NULL, true}};
 enum { ROWS = sizeof rows / sizeof *rows };
 
 void npos_bench_options_init(npos_bench_options *options) {
@@ -36,31 +40,57 @@ static int compare(const void *a, const void *b) {
     return (x > y) - (x < y);
 }
 
-static npos_status once(npi_bench *bench, npos_status (*work)(void *), void *context,
-                        double *seconds) {
+typedef struct timing {
+    npi_bench *bench;
+    npos_status (*work)(void *context);
+    void *context;
+    npi_graph *graph; /* NULL: call `work` */
+} timing;
+
+static npos_status once(const timing *t, double *seconds) {
+    npi_device *dev = t->bench->dev;
     double began = npi_seconds();
-    NPI_TRY(work(context));
-    NPI_TRY(bench->dev->memory->sync(bench->dev));
+    for (int i = 0; i < t->bench->repeat; i++)
+        NPI_TRY(t->graph ? dev->graph->launch(dev, t->graph) : t->work(t->context));
+    NPI_TRY(dev->memory->sync(dev));
     *seconds = npi_seconds() - began;
     return NPOS_OK;
 }
 
-npos_status npi_bench_time(npi_bench *bench, npos_status (*work)(void *context), void *context) {
+static npos_status record(timing *t) {
+    npi_device *dev = t->bench->dev;
+    NPI_TRY(dev->graph->begin(dev));
+    npos_status status = t->work(t->context), ended = dev->graph->end(dev, &t->graph);
+    return status != NPOS_OK ? status : ended;
+}
+
+static npos_status run_often(timing *t) {
+    npi_bench *bench = t->bench;
     double times[MOST_RUNS], total = 0, warming;
-    NPI_TRY(once(bench, work, context, &warming));
+    NPI_TRY(once(t, &warming));
     bench->runs = 0;
-    if (warming > 5) {
+    if (bench->recorded && bench->dev->graph)
+        NPI_TRY(record(t));
+    else if (warming > 5) {
         times[bench->runs++] = warming;
         total = warming;
     }
     while (bench->runs < MOST_RUNS && total < 2 + (bench->runs < 3 ? 3 : 0)) {
-        NPI_TRY(once(bench, work, context, &times[bench->runs]));
+        NPI_TRY(once(t, &times[bench->runs]));
         total += times[bench->runs++];
     }
     qsort(times, (size_t)bench->runs, sizeof *times, compare);
-    bench->best = times[0];
-    bench->median = times[bench->runs / 2];
+    bench->best = times[0] / bench->repeat;
+    bench->median = times[bench->runs / 2] / bench->repeat;
     return NPOS_OK;
+}
+
+npos_status npi_bench_time(npi_bench *bench, npos_status (*work)(void *context), void *context) {
+    timing t = {bench, work, context, NULL};
+    npos_status status = run_often(&t);
+    if (t.graph)
+        bench->dev->graph->free(bench->dev, t.graph);
+    return status;
 }
 
 void npi_bench_normals(float *to, size_t count, uint32_t item) {
@@ -88,8 +118,10 @@ static npos_status choose(const char *only, unsigned *chosen) {
             if (strcmp(word, names[i]) == 0)
                 found = i;
         if (found < 0)
-            return npi_hint(npi_fail(NPOS_INVALID_ARGUMENT, "bench '%s' is not known", word),
-                            "benchmarks: encoder, knn, synthesis, augment, inference, decode");
+            return npi_hint(
+                npi_fail(NPOS_INVALID_ARGUMENT, "bench '%s' is not known", word),
+                "benchmarks: encoder, knn, synthesis, augment, inference, decode, step, "
+                "step-open, step-cifar100, step-imagenet100");
         *chosen |= 1u << found;
         at += length + (at[length] == ',');
     }
@@ -103,17 +135,17 @@ static const char *precision_name(const npi_device *dev, int row) {
 }
 
 static json_t *result(const npi_bench *bench, int row) {
-    bool rate = rows[row].images > 0;
+    bool rate = bench->images > 0;
     return json_pack("{s:s, s:f, s:f, s:i, s:s, s:s, s:s, s:s}", "name", rows[row].name, "value",
-                     rate ? rows[row].images / bench->best : 1e3 * bench->best, "median",
-                     rate ? rows[row].images / bench->median : 1e3 * bench->median, "runs",
+                     rate ? bench->images / bench->best : 1e3 * bench->best, "median",
+                     rate ? bench->images / bench->median : 1e3 * bench->median, "runs",
                      bench->runs, "unit", rate ? "images/s" : "ms", "device", bench->dev->name,
                      "precision", precision_name(bench->dev, row), "shape", bench->shape);
 }
 
 static void print(const json_t *row, FILE *out) {
     double value = json_real_value(json_object_get(row, "value"));
-    fprintf(out, "%-10s  %*.*f %-8s  %-5s %s\n", json_string_value(json_object_get(row, "name")),
+    fprintf(out, "%-16s  %*.*f %-8s  %-5s %s\n", json_string_value(json_object_get(row, "name")),
             11,
             value < 100    ? 2
             : value < 1000 ? 1
@@ -130,14 +162,14 @@ static npos_status run_rows(const npos_bench_options *options, npi_device *dev, 
     if (options->table)
         fprintf(options->table, "%s: %s\n", dev->name, dev->description);
     for (int i = 0; i < ROWS; i++) {
-        if (!(chosen & 1u << i))
+        if (!(chosen & 1u << i) || (rows[i].heavy && dev->host && !options->only))
             continue;
         NPI_TRY(npi_compute_progress(compute, "bench", i, ROWS, rows[i].name));
-        npi_bench bench = {.dev = dev, .compute = compute};
+        npi_bench bench = {.dev = dev, .compute = compute, .repeat = dev->host ? 1 : DEVICE_REPEAT};
         npos_status status = rows[i].run(&bench);
         if (status == NPOS_UNSUPPORTED && !options->only) {
             if (options->table)
-                fprintf(options->table, "%-10s  left out: %s\n", rows[i].name,
+                fprintf(options->table, "%-16s  left out: %s\n", rows[i].name,
                         npos_error_message());
             continue;
         }

@@ -102,6 +102,8 @@ npos_status npi_bench_decode(npi_bench *bench) {
     snprintf(bench->shape, sizeof bench->shape,
              "JPEG of %dx%d, %lu kB: decode, random crop to %d bicubic, one thread", WIDTH, HEIGHT,
              e->size / 1000, SIZE);
+    bench->repeat = 1;
+    bench->images = NPI_BENCH_IMAGES;
     status = npi_bench_time(bench, decode_some, e);
 done:
     npi_image_clear(&image);

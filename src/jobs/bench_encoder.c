@@ -9,7 +9,14 @@
 #include "base/memory.h"
 #include "jobs/compute.h"
 
-enum { SIDE = 32, BLOCKS = 8, UNITS = 1 + 2 * BLOCKS + 3, STEM = 0, GRADIENTS = 3 };
+enum {
+    DEVICE_IMAGES = 1000,
+    SIDE = 32,
+    BLOCKS = 8,
+    UNITS = 1 + 2 * BLOCKS + 3,
+    STEM = 0,
+    GRADIENTS = 3
+};
 
 typedef struct block {
     int conv1, conv2, shortcut; /* unit numbers; shortcut 0: the identity */
@@ -17,6 +24,7 @@ typedef struct block {
 
 typedef struct encoder {
     npi_device *dev;
+    int n; /* images */
     bool training;
     npi_unit_desc desc[UNITS];
     npi_unit *unit[UNITS];
@@ -24,15 +32,15 @@ typedef struct encoder {
     npi_act input, y[UNITS]; /* y of a shortcut only in inference */
     block blocks[BLOCKS];
     void *gradient[GRADIENTS]; /* each as large as the largest activation */
-    float *rows;               /* [64][512] */
-    uint8_t *images;           /* inference: [64][32][32][3] */
+    float *rows;               /* [n][512] */
+    uint8_t *images;           /* inference: [n][32][32][3] */
     int units;
 } encoder;
 
 static int add_unit(encoder *e, int c, int side, int out_c, int kernel, int stride, bool relu) {
     int i = e->units++;
     e->desc[i] = (npi_unit_desc){.name = "encoder",
-                                 .n = NPI_BENCH_IMAGES,
+                                 .n = e->n,
                                  .c = c,
                                  .h = side,
                                  .w = side,
@@ -43,13 +51,13 @@ static int add_unit(encoder *e, int c, int side, int out_c, int kernel, int stri
                                  .relu = relu,
                                  .needs_dx = i != STEM,
                                  .training = e->training};
-    e->y[i] = (npi_act){NPI_BENCH_IMAGES, out_c, side / stride, side / stride, NULL};
+    e->y[i] = (npi_act){e->n, out_c, side / stride, side / stride, NULL};
     return i;
 }
 
 static void describe(encoder *e) {
     int c = 64, side = SIDE;
-    e->input = (npi_act){NPI_BENCH_IMAGES, 3, SIDE, SIDE, NULL};
+    e->input = (npi_act){e->n, 3, SIDE, SIDE, NULL};
     add_unit(e, 3, SIDE, 64, 3, 1, true);
     for (int b = 0; b < BLOCKS; b++) {
         int out_c = 64 << (b / 2), stride = b > 0 && b % 2 == 0 ? 2 : 1;
@@ -97,7 +105,7 @@ static npos_status make_unit(encoder *e, int i, float *host) {
 static npos_status make(encoder *e) {
     npos_status status;
     float *host = NULL;
-    size_t largest = 0, images = (size_t)NPI_BENCH_IMAGES * 3 * SIDE * SIDE;
+    size_t largest = 0, images = (size_t)e->n * 3 * SIDE * SIDE;
     describe(e);
     NPI_TRY(npi_alloc(&host, 512 * 512 * 9, sizeof *host, "random weights"));
     for (int i = 0; i < e->units; i++) {
@@ -107,10 +115,8 @@ static npos_status make(encoder *e) {
         NPI_TRY_GOTO(make_unit(e, i, host), done);
         NPI_TRY_GOTO(alloc(e, bytes, &y->data), done);
     }
-    NPI_TRY_GOTO(
-        alloc(e, e->dev->acts->bytes(e->dev, NPI_BENCH_IMAGES, 3, SIDE, SIDE), &e->input.data),
-        done);
-    NPI_TRY_GOTO(alloc(e, NPI_BENCH_IMAGES * 512 * sizeof(float), &e->rows), done);
+    NPI_TRY_GOTO(alloc(e, e->dev->acts->bytes(e->dev, e->n, 3, SIDE, SIDE), &e->input.data), done);
+    NPI_TRY_GOTO(alloc(e, (size_t)e->n * 512 * sizeof(float), &e->rows), done);
     if (e->training) {
         void *nchw;
         for (int g = 0; g < GRADIENTS; g++)
@@ -226,7 +232,7 @@ static npos_status inference(void *context) {
                              .mean = {0.5f, 0.5f, 0.5f},
                              .std = {0.25f, 0.25f, 0.25f}};
     const npi_act *x = &e->y[STEM];
-    NPI_TRY(e->dev->augment->normalise(e->dev, &desc, e->images, 0, NPI_BENCH_IMAGES, e->input));
+    NPI_TRY(e->dev->augment->normalise(e->dev, &desc, e->images, 0, e->n, e->input));
     NPI_TRY(infer(e, STEM, e->input, NULL));
     for (int i = 0; i < BLOCKS; i++) {
         const block *b = &e->blocks[i];
@@ -253,9 +259,13 @@ static npos_status tell_variants(const npi_bench *bench, encoder *e) {
 }
 
 static npos_status run(npi_bench *bench, bool training) {
-    encoder e = {.dev = bench->dev, .training = training};
-    snprintf(bench->shape, sizeof bench->shape, "ResNet-18, %d images of 3x%dx%d, %s",
-             NPI_BENCH_IMAGES, SIDE, SIDE, training ? "forward and backward" : "inference");
+    bool many = !training && !bench->dev->host;
+    encoder e = {
+        .dev = bench->dev, .n = many ? DEVICE_IMAGES : NPI_BENCH_IMAGES, .training = training};
+    bench->images = training ? 0 : e.n;
+    bench->recorded = true;
+    snprintf(bench->shape, sizeof bench->shape, "ResNet-18, %d images of 3x%dx%d, %s", e.n, SIDE,
+             SIDE, training ? "forward and backward" : "inference");
     npos_status status = make(&e);
     if (status == NPOS_OK)
         status = tell_variants(bench, &e);

@@ -33,26 +33,28 @@ done:
 
 typedef struct knn {
     npi_device *dev;
+    int n;
     float *queries, *bank, *distance;
 } knn;
 
-enum { QUERIES = 1000, BANK = 50000, NEIGHBOUR = 300 };
+enum { QUERIES = 1000, DEVICE_QUERIES = 10000, BANK = 50000, NEIGHBOUR = 300 };
 
 static npos_status knn_run(void *context) {
     knn *k = context;
-    return k->dev->ood->kth_neighbour(k->dev, QUERIES, k->queries, BANK, k->bank, DIM, NEIGHBOUR,
+    return k->dev->ood->kth_neighbour(k->dev, k->n, k->queries, BANK, k->bank, DIM, NEIGHBOUR,
                                       k->distance);
 }
 
 npos_status npi_bench_knn(npi_bench *bench) {
     npi_device *dev = bench->dev;
-    knn k = {.dev = dev};
+    knn k = {.dev = dev, .n = dev->host ? QUERIES : DEVICE_QUERIES};
     npos_status status;
-    snprintf(bench->shape, sizeof bench->shape, "%d queries, %d rows of %d, k = %d", QUERIES, BANK,
-             DIM, NEIGHBOUR);
-    NPI_TRY_GOTO(unit_rows(dev, QUERIES, 1, &k.queries), done);
+    snprintf(bench->shape, sizeof bench->shape, "%d queries, %d rows of %d, k = %d", k.n, BANK, DIM,
+             NEIGHBOUR);
+    NPI_TRY_GOTO(unit_rows(dev, (size_t)k.n, 1, &k.queries), done);
     NPI_TRY_GOTO(unit_rows(dev, BANK, 2, &k.bank), done);
-    NPI_TRY_GOTO(dev->memory->alloc(dev, QUERIES * sizeof(float), "distances", &k.distance), done);
+    NPI_TRY_GOTO(dev->memory->alloc(dev, (size_t)k.n * sizeof(float), "distances", &k.distance),
+                 done);
     status = npi_bench_time(bench, knn_run, &k);
 done:
     dev->memory->free(dev, k.queries);
@@ -110,6 +112,7 @@ npos_status npi_bench_synthesis(npi_bench *bench) {
     snprintf(bench->shape, sizeof bench->shape,
              "%d classes, rings of %d rows of %d, k = 300, %d outliers", CLASSES, RING, DIM,
              CLASSES * PICK * KEEP);
+    bench->recorded = true;
     npos_status status = synthesis_make(&s);
     if (status == NPOS_OK)
         status = npi_bench_time(bench, synthesis_run, &s);
@@ -188,6 +191,8 @@ npos_status npi_bench_augment(npi_bench *bench) {
                                .std = {0.2471f, 0.2435f, 0.2616f}}};
     snprintf(bench->shape, sizeof bench->shape, "%d views of 3x%dx%d, crop, flip, jitter, grey",
              NPI_BENCH_VIEWS, SIDE, SIDE);
+    bench->recorded = true;
+    bench->images = NPI_BENCH_VIEWS;
     npos_status status = augment_make(&a);
     if (status == NPOS_OK)
         status = npi_bench_time(bench, augment_run, &a);
