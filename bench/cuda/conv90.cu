@@ -8,7 +8,8 @@
  *
  * Checks compare with naive convolutions in float32 on several shapes, none of them a multiple of the kernels' tiles
  * but the last: outputs, gradients, sums, what lies before and behind the outputs, and that a second run gives the same
- * bits.  The peer is the fastest algorithm that cudnnFind...Ex finds for NHWC bf16 with float32 sums. */
+ * bits.  The peer is the fastest algorithm that cudnnFind...Ex finds for NHWC bf16 with float32 sums; where we do more
+ * than a convolution, it does the convolution alone. */
 #include <cmath>
 #include <cstdio>
 #include <cstdlib>
@@ -90,6 +91,17 @@ static __global__ void fill_weights(float *w, int count, uint64_t seed) {
         w[i] = __bfloat162float(__float2bfloat16(0.125f * uniform(i, seed)));
 }
 
+/* 64 values of a batch norm, positive where asked for. */
+static __global__ void fill_channels(float *to, bool positive, uint64_t seed) {
+    to[threadIdx.x] = uniform(threadIdx.x, seed) + (positive ? 1.5f : 0.0f);
+}
+
+static __global__ void fill_bytes(uint8_t *to, size_t count, uint64_t seed) {
+    size_t i = blockIdx.x * (size_t)blockDim.x + threadIdx.x;
+    if (i < count)
+        to[i] = (uint8_t)(int)(128.0f * (uniform(i, seed) + 1.0f));
+}
+
 /* ---- naive convolutions ---- */
 
 struct shape {
@@ -158,6 +170,25 @@ static __global__ void naive_weights(const bf16 *in, const bf16 *dout, float *dw
     dw[((k * 3 + r) * 3 + t) * s.used + c] = (float)sum;
 }
 
+/* The weights of inference as bf16 holds them, and the bias; p.weight is [64][of_one]. */
+static __global__ void naive_fold(npi_unit_params p, int of_one, float *folded, float *bias) {
+    int i = blockIdx.x * blockDim.x + threadIdx.x, k = i / of_one;
+    if (k >= K)
+        return;
+    float scale = p.gamma[k] * (float)(1.0 / sqrt((double)p.running_var[k] + 1e-5));
+    folded[i] = __bfloat162float(__float2bfloat16(p.weight[i] * scale));
+    bias[k] = p.beta[k] - p.running_mean[k] * scale;
+}
+
+static __global__ void naive_finish(const float *x, const float *bias, const bf16 *residual,
+                                    bool relu, float *y, size_t count) {
+    size_t i = blockIdx.x * (size_t)blockDim.x + threadIdx.x;
+    if (i >= count)
+        return;
+    float sum = x[i] + bias[i % K] + (residual ? __bfloat162float(residual[i]) : 0.0f);
+    y[i] = relu && sum < 0.0f ? 0.0f : sum;
+}
+
 /* ---- checks ---- */
 
 static int failures;
@@ -175,10 +206,11 @@ static float value(bf16 x) {
     return __bfloat162float(x);
 }
 
-/* |got - wanted| <= relative (|wanted| + |added|) + absolute, wanted = reference + added. */
+/* |got - wanted| <= relative (|wanted| + |reference| where `twice`) + absolute, wanted = reference + added; twice: the
+ * reference's counterpart was rounded before the addition. */
 template <typename T>
 static bool near(const guarded &got, const guarded &reference, const std::vector<bf16> &added,
-                 double relative, double absolute, double *worst) {
+                 bool twice, double relative, double absolute, double *worst) {
     std::vector<uint8_t> a = got.copy(), b = reference.copy();
     const T *x = (const T *)a.data();
     const float *y = (const float *)b.data();
@@ -188,7 +220,8 @@ static bool near(const guarded &got, const guarded &reference, const std::vector
     for (size_t i = 0; i < count; i++) {
         double old = added.empty() ? 0.0 : (double)value(added[i]), wanted = (double)y[i] + old;
         double error = fabs((double)value(x[i]) - wanted);
-        double ratio = error / (relative * (fabs(wanted) + fabs((double)y[i])) + absolute);
+        double ratio =
+            error / (relative * (fabs(wanted) + (twice ? fabs((double)y[i]) : 0.0)) + absolute);
         if (ratio > *worst)
             *worst = ratio;
         if (!(ratio <= 1.0)) {
@@ -200,34 +233,142 @@ static bool near(const guarded &got, const guarded &reference, const std::vector
     return good && got.intact();
 }
 
-/* The sums over blocks against sums over the reference. */
-static bool near_sums(const guarded &sums, int blocks, const guarded &reference, double *worst) {
-    std::vector<uint8_t> a = sums.copy(), b = reference.copy();
-    const float *s = (const float *)a.data(), *y = (const float *)b.data();
-    double wanted[3][K] = {}; /* of values, of squares, of magnitudes */
-    for (size_t i = 0; i < b.size() / sizeof(float); i++) {
-        double v = (double)y[i];
-        wanted[0][i % K] += v;
-        wanted[1][i % K] += v * v;
-        wanted[2][i % K] += fabs(v);
+/* The sums over blocks: of 64 values each, then of 64 others; bounded by sums of magnitudes. */
+struct expected_sums {
+    double value[2 * K] = {}, magnitude[2 * K] = {};
+    void add(int which, double x) {
+        value[which] += x;
+        magnitude[which] += fabs(x);
     }
-    *worst = 0.0;
-    bool good = sums.intact();
-    for (int k = 0; k < 2 * K; k++) {
-        double total = 0.0;
-        for (int i = 0; i < blocks; i++)
-            total += (double)s[i * 2 * K + k];
-        double bound = 1e-5 * (k < K ? wanted[2][k] : wanted[1][k - K]) + 1e-6;
-        double ratio = fabs(total - wanted[k / K][k % K]) / bound;
-        if (ratio > *worst)
-            *worst = ratio;
-        good = good && ratio <= 1.0;
+    bool near(const guarded &sums, int blocks, double *worst) const {
+        std::vector<uint8_t> bytes = sums.copy();
+        const float *s = (const float *)bytes.data();
+        *worst = 0.0;
+        bool good = sums.intact();
+        for (int k = 0; k < 2 * K; k++) {
+            double total = 0.0;
+            for (int i = 0; i < blocks; i++)
+                total += (double)s[i * 2 * K + k];
+            double ratio = fabs(total - value[k]) / (1e-5 * magnitude[k] + 1e-5);
+            if (ratio > *worst)
+                *worst = ratio;
+            good = good && ratio <= 1.0;
+        }
+        return good;
     }
-    return good;
+};
+
+template <typename T> static std::vector<T> values(const guarded &from) {
+    std::vector<uint8_t> bytes = from.copy();
+    std::vector<T> out(bytes.size() / sizeof(T));
+    memcpy(out.data(), bytes.data(), bytes.size());
+    return out;
+}
+
+static expected_sums forward_sums(const guarded &reference) {
+    expected_sums sums;
+    std::vector<float> y = values<float>(reference);
+    for (size_t i = 0; i < y.size(); i++) {
+        sums.add(i % K, (double)y[i]);
+        sums.add(K + i % K, (double)y[i] * (double)y[i]);
+    }
+    return sums;
+}
+
+/* Of dz = reference + old (where there is an old) where passed, and of dz (c - mean). */
+static expected_sums backward_sums(const guarded &reference, const std::vector<bf16> &old,
+                                   const guarded &c, const guarded &mean, const guarded &passed) {
+    expected_sums sums;
+    std::vector<float> dx = values<float>(reference), m = values<float>(mean);
+    std::vector<bf16> map = values<bf16>(c);
+    std::vector<uint8_t> bits = values<uint8_t>(passed);
+    for (size_t i = 0; i < dx.size(); i++) {
+        if (!(bits[i / 8] >> i % 8 & 1))
+            continue;
+        double dz = (double)dx[i] + (old.empty() ? 0.0 : (double)value(old[i]));
+        sums.add(i % K, dz);
+        sums.add(K + i % K, dz * ((double)value(map[i]) - (double)m[i % K]));
+    }
+    return sums;
 }
 
 static unsigned blocks_of(size_t threads) {
     return (unsigned)((threads + 255) / 256);
+}
+
+/* Inference with and without residual and ReLU; the last one in place. */
+static void check_infer(const shape &s, const npi_conv90 *plan, const guarded &in,
+                        const guarded &w) {
+    const size_t count = s.pixels() * K;
+    const int w_count = K * 9 * s.used;
+    guarded channels(4 * K * 4), folded(w_count * 4), bias(K * 4), wanted_bias(K * 4);
+    guarded image(npi_conv90_image_bytes(s.c)), residual(count * 2), out(count * 2);
+    guarded sums(count * 4), wanted(count * 4);
+    float *channel = channels.as<float>();
+    for (int i = 0; i < 4; i++)
+        fill_channels<<<1, K>>>(channel + i * K, i == 3, 10 + i);
+    const npi_unit_params params = {w.as<float>(), channel, channel + K, channel + 2 * K,
+                                    channel + 3 * K};
+    must(npi_conv90_fold(&params, s.used, s.c, image.as<void>(), bias.as<float>(), 0));
+    naive_fold<<<blocks_of(w_count), 256>>>(params, 9 * s.used, folded.as<float>(),
+                                            wanted_bias.as<float>());
+    naive_run<<<blocks_of(count), 256>>>(in.as<bf16>(), folded.as<float>(), sums.as<float>(), s);
+    fill<<<1024, 256>>>(residual.as<bf16>(), count, K, K, 14);
+    double worst;
+    bool good = near<float>(bias, wanted_bias, {}, false, 1e-6, 1e-6, &worst) && image.intact();
+    verdict("bias of inference", s, good, worst);
+    for (int i = 0; i < 4; i++) {
+        const bool relu = i % 2 == 1, in_place = i == 3;
+        const bf16 *added = i < 2 ? NULL : residual.as<bf16>();
+        naive_finish<<<blocks_of(count), 256>>>(sums.as<float>(), wanted_bias.as<float>(), added,
+                                                relu, wanted.as<float>(), count);
+        CUDA(cudaMemset(out.as<void>(), 0xff, out.bytes));
+        if (in_place)
+            CUDA(cudaMemcpy(out.as<void>(), added, out.bytes, cudaMemcpyDeviceToDevice));
+        must(npi_conv90_infer(plan, in.as<bf16>(), image.as<void>(), bias.as<float>(),
+                              in_place ? out.as<bf16>() : added, relu, out.as<bf16>(), 0));
+        good = near<bf16>(out, wanted, {}, false, 0x1p-8, 1e-4, &worst);
+        verdict(i == 0   ? "inference"
+                : i == 1 ? "inference, ReLU"
+                : i == 2 ? "inference, residual"
+                         : "inference, residual, ReLU",
+                s, good, worst);
+    }
+}
+
+/* The input's gradient with the sums of the batch norm before; plain: what npi_conv90_run makes of it. */
+static void check_back(const shape &s, const npi_conv90 *plan, const guarded &dout,
+                       const guarded &image, const guarded &reference, const guarded &plain) {
+    const size_t count = s.pixels() * K;
+    guarded c(count * 2), mean(K * 4), passed(count / 8), dx(count * 2);
+    guarded sums((size_t)plan->blocks * 2 * K * 4);
+    fill<<<1024, 256>>>(c.as<bf16>(), count, K, K, 6);
+    fill_channels<<<1, K>>>(mean.as<float>(), false, 7);
+    fill_bytes<<<blocks_of(passed.bytes), 256>>>(passed.as<uint8_t>(), passed.bytes, 8);
+    const npi_conv90_before before = {c.as<bf16>(), mean.as<float>(), passed.as<uint8_t>()};
+    for (int add = 0; add < 2; add++) {
+        std::vector<bf16> old;
+        std::vector<uint8_t> first[2];
+        for (int i = 0; i < 2; i++) {
+            fill<<<1024, 256>>>(dx.as<bf16>(), count, K, K, 9);
+            if (add)
+                old = values<bf16>(dx);
+            CUDA(cudaMemset(sums.as<void>(), 0xff, sums.bytes));
+            must(npi_conv90_back(plan, dout.as<bf16>(), image.as<void>(), &before, dx.as<bf16>(),
+                                 add != 0, sums.as<float>(), 0));
+            if (i == 0) {
+                first[0] = dx.copy();
+                first[1] = sums.copy();
+            }
+        }
+        double worst;
+        bool good = near<bf16>(dx, reference, old, false, 0x1p-8, 1e-4, &worst);
+        good = good && first[0] == dx.copy() && (add || first[0] == plain.copy());
+        verdict(add ? "gradient before, added" : "gradient before", s, good, worst);
+        good = backward_sums(reference, old, c, mean, passed).near(sums, plan->blocks, &worst);
+        good = good && first[1] == sums.copy() && passed.intact() && c.intact();
+        verdict(add ? "its sums, added" : "its sums", s, good, worst);
+    }
 }
 
 static void check(const shape &s, int multiprocessors) {
@@ -246,7 +387,7 @@ static void check(const shape &s, int multiprocessors) {
                                              s);
     CUDA(cudaMemset(out.as<void>(), 0xff, out.bytes));
     must(npi_conv90_run(&plan, in.as<bf16>(), forward.as<void>(), out.as<bf16>(), false, NULL, 0));
-    bool good = near<bf16>(out, reference, {}, 0x1p-9, 1e-4, &worst) && forward.intact();
+    bool good = near<bf16>(out, reference, {}, false, 0x1p-8, 1e-4, &worst) && forward.intact();
     verdict("forward", s, good, worst);
 
     std::vector<uint8_t> before = out.copy();
@@ -254,9 +395,10 @@ static void check(const shape &s, int multiprocessors) {
     CUDA(cudaMemset(sums.as<void>(), 0xff, sums.bytes));
     must(npi_conv90_run(&plan, in.as<bf16>(), forward.as<void>(), out.as<bf16>(), false,
                         sums.as<float>(), 0));
-    good = near_sums(sums, plan.blocks, reference, &worst);
+    good = forward_sums(reference).near(sums, plan.blocks, &worst);
     verdict("forward with sums", s, good && out.intact() && before == out.copy(), worst);
 
+    check_infer(s, &plan, in, w);
     if (s.c == K) { /* out serves as dout, as it does in the network */
         guarded din(in_count * 2), din_reference(in_count * 4);
         naive_back<<<blocks_of(in_count), 256>>>(out.as<bf16>(), w.as<float>(),
@@ -264,15 +406,14 @@ static void check(const shape &s, int multiprocessors) {
         CUDA(cudaMemset(din.as<void>(), 0xff, din.bytes));
         must(npi_conv90_run(&plan, out.as<bf16>(), backward.as<void>(), din.as<bf16>(), false, NULL,
                             0));
-        good = near<bf16>(din, din_reference, {}, 0x1p-9, 1e-4, &worst) && backward.intact();
+        good = near<bf16>(din, din_reference, {}, false, 0x1p-8, 1e-4, &worst) && backward.intact();
         verdict("gradient of the input", s, good, worst);
+        check_back(s, &plan, out, backward, din_reference, din);
         fill<<<1024, 256>>>(din.as<bf16>(), in_count, K, K, 3);
-        std::vector<uint8_t> bytes = din.copy();
-        std::vector<bf16> old(in_count);
-        memcpy(old.data(), bytes.data(), bytes.size());
+        std::vector<bf16> old = values<bf16>(din);
         must(npi_conv90_run(&plan, out.as<bf16>(), backward.as<void>(), din.as<bf16>(), true, NULL,
                             0));
-        good = near<bf16>(din, din_reference, old, 0x1p-9, 1e-4, &worst);
+        good = near<bf16>(din, din_reference, old, true, 0x1p-8, 1e-4, &worst);
         verdict("gradient of the input, added", s, good, worst);
     }
 
@@ -289,7 +430,7 @@ static void check(const shape &s, int multiprocessors) {
         if (i == 0)
             first = dw.copy();
     }
-    good = near<float>(dw, dw_reference, {}, 1e-5, 1e-4 * sqrt((double)s.pixels()), &worst);
+    good = near<float>(dw, dw_reference, {}, false, 2e-5, 1e-4 * sqrt((double)s.pixels()), &worst);
     verdict("gradient of the weights", s, good && scratch.intact() && first == dw.copy(), worst);
     CUDA(cudaDeviceSynchronize());
 }
@@ -402,6 +543,17 @@ static void time_all(const shape &s, int multiprocessors) {
                             sums.as<float>(), stream));
     });
     report("forward with sums", s, ours, peer);
+    guarded bias(K * 4), residual(out_count * 2);
+    fill_channels<<<1, K>>>(bias.as<float>(), false, 6);
+    fill<<<1024, 256>>>(residual.as<bf16>(), out_count, K, K, 7);
+    for (int i = 0; i < 2; i++) {
+        ours = microseconds(true, [&](cudaStream_t stream) {
+            must(npi_conv90_infer(&plan, in.as<bf16>(), image.as<void>(), bias.as<float>(),
+                                  i == 0 ? NULL : residual.as<bf16>(), true, out.as<bf16>(),
+                                  stream));
+        });
+        report(i == 0 ? "inference, ReLU" : "inference, residual, ReLU", s, ours, peer);
+    }
 
     CUDNN(cudnnSetStream(dnn, NULL));
     fill<<<1024, 256>>>(out.as<bf16>(), out_count, K, K, 2);
@@ -412,6 +564,10 @@ static void time_all(const shape &s, int multiprocessors) {
             dnn, filter, w_half.as<void>(), y, out.as<void>(), conv, x, other.as<void>(), FOUND,
             &count, back, workspace.as<void>(), workspace_bytes));
         CUDNN(cudnnSetConvolutionMathType(conv, back[0].mathType));
+        guarded passed(in_count / 8);
+        fill_bytes<<<blocks_of(passed.bytes), 256>>>(passed.as<uint8_t>(), passed.bytes, 8);
+        const npi_conv90_before before = {residual.as<bf16>(), bias.as<float>(),
+                                          passed.as<uint8_t>()};
         for (int add = 0; add < 2; add++) {
             peer = microseconds(false, [&](cudaStream_t stream) {
                 CUDNN(cudnnSetStream(dnn, stream));
@@ -426,6 +582,13 @@ static void time_all(const shape &s, int multiprocessors) {
                                     add != 0, NULL, stream));
             });
             report(add ? "gradient of the input, added" : "gradient of the input", s, ours, peer);
+            fill<<<1024, 256>>>(other.as<bf16>(), in_count, s.c, s.used, 5);
+            const double more = microseconds(true, [&](cudaStream_t stream) {
+                must(npi_conv90_back(&plan, out.as<bf16>(), image.as<void>(), &before,
+                                     other.as<bf16>(), add != 0, sums.as<float>(), stream));
+            });
+            report(add ? "gradient before, added" : "gradient before", s, more, peer);
+            printf("%-30s %.1f us\n", "    its sums cost", more - ours);
         }
     }
 
@@ -470,6 +633,7 @@ int main(int argc, char **argv) {
         static const shape small[] = {
             {1, 32, 32, 64, 64}, {3, 32, 32, 64, 64}, {37, 32, 32, 64, 64}, {5, 7, 20, 64, 64},
             {9, 1, 1, 64, 64},   {1, 32, 32, 8, 3},   {37, 32, 32, 8, 3},   {5, 7, 20, 8, 8},
+            {3, 5, 33, 64, 64},  {2, 9, 15, 64, 64},  {3, 5, 33, 8, 3},
         };
         static const shape large[] = {
             {300, 32, 32, 64, 64}, {512, 32, 32, 64, 64}, {512, 32, 32, 8, 3}};

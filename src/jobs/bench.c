@@ -10,22 +10,23 @@
 #include "base/memory.h"
 #include "jobs/compute.h"
 #include "jobs/options.h"
+#include "jobs/replay.h"
 
-enum { MOST_RUNS = 50, DEVICE_REPEAT = 10 };
+enum { MOST_RUNS = 50, TOGETHER = 8 };
 
 static const struct {
     const char *name;
     npos_status (*run)(npi_bench *bench);
     const char *precision; /* NULL: the device's */
     bool heavy;            /* on hosts only where it is named */
-} rows[] = {{"encoder", npi_bench_encoder, NULL, false},
+} rows[] = {{"step", npi_bench_step, NULL, false},
+            {"step-open", npi_bench_step_open, NULL, false},
+            {"encoder", npi_bench_encoder, NULL, false},
             {"knn", npi_bench_knn, "fp32", false},
             {"synthesis", npi_bench_synthesis, "fp32", false},
             {"augment", npi_bench_augment, NULL, false},
             {"inference", npi_bench_inference, NULL, false},
             {"decode", npi_bench_decode, "uint8", false},
-            {"step", npi_bench_step, NULL, false},
-            {"step-open", npi_bench_step_open, NULL, false},
             {"step-cifar100", npi_bench_step_cifar100, NULL, true},
             {"step-imagenet100", npi_bench_step_imagenet100, NULL, true}};
 enum { ROWS = sizeof rows / sizeof *rows };
@@ -40,56 +41,43 @@ static int compare(const void *a, const void *b) {
     return (x > y) - (x < y);
 }
 
-typedef struct timing {
-    npi_bench *bench;
-    npos_status (*work)(void *context);
-    void *context;
-    npi_graph *graph; /* NULL: call `work` */
-} timing;
-
-static npos_status once(const timing *t, double *seconds) {
-    npi_device *dev = t->bench->dev;
+/* Seconds of one run, over as many as are waited for together. */
+static npos_status once(npi_bench *bench, npi_replay *replay, int together,
+                        npos_status (*work)(void *), void *context, double *seconds) {
     double began = npi_seconds();
-    for (int i = 0; i < t->bench->repeat; i++)
-        NPI_TRY(t->graph ? dev->graph->launch(dev, t->graph) : t->work(t->context));
-    NPI_TRY(dev->memory->sync(dev));
-    *seconds = npi_seconds() - began;
+    for (int i = 0; i < together; i++)
+        NPI_TRY(bench->replays ? npi_replay_run(replay, bench->dev, work, context) : work(context));
+    NPI_TRY(bench->dev->memory->sync(bench->dev));
+    *seconds = (npi_seconds() - began) / together;
     return NPOS_OK;
 }
 
-static npos_status record(timing *t) {
-    npi_device *dev = t->bench->dev;
-    NPI_TRY(dev->graph->begin(dev));
-    npos_status status = t->work(t->context), ended = dev->graph->end(dev, &t->graph);
-    return status != NPOS_OK ? status : ended;
-}
-
-static npos_status run_often(timing *t) {
-    npi_bench *bench = t->bench;
+static npos_status time_runs(npi_bench *bench, npi_replay *replay, npos_status (*work)(void *),
+                             void *context) {
     double times[MOST_RUNS], total = 0, warming;
-    NPI_TRY(once(t, &warming));
+    const int together = bench->replays && bench->dev->graph ? TOGETHER : 1;
+    NPI_TRY(once(bench, replay, 1, work, context, &warming));
+    if (together > 1)
+        NPI_TRY(once(bench, replay, 1, work, context, &warming)); /* the recording */
     bench->runs = 0;
-    if (bench->recorded && bench->dev->graph)
-        NPI_TRY(record(t));
-    else if (warming > 5) {
+    if (warming > 5) {
         times[bench->runs++] = warming;
         total = warming;
     }
     while (bench->runs < MOST_RUNS && total < 2 + (bench->runs < 3 ? 3 : 0)) {
-        NPI_TRY(once(t, &times[bench->runs]));
-        total += times[bench->runs++];
+        NPI_TRY(once(bench, replay, together, work, context, &times[bench->runs]));
+        total += times[bench->runs++] * together;
     }
     qsort(times, (size_t)bench->runs, sizeof *times, compare);
-    bench->best = times[0] / bench->repeat;
-    bench->median = times[bench->runs / 2] / bench->repeat;
+    bench->best = times[0];
+    bench->median = times[bench->runs / 2];
     return NPOS_OK;
 }
 
 npos_status npi_bench_time(npi_bench *bench, npos_status (*work)(void *context), void *context) {
-    timing t = {bench, work, context, NULL};
-    npos_status status = run_often(&t);
-    if (t.graph)
-        bench->dev->graph->free(bench->dev, t.graph);
+    npi_replay replay = {0};
+    npos_status status = time_runs(bench, &replay, work, context);
+    npi_replay_free(&replay, bench->dev);
     return status;
 }
 
@@ -120,8 +108,8 @@ static npos_status choose(const char *only, unsigned *chosen) {
         if (found < 0)
             return npi_hint(
                 npi_fail(NPOS_INVALID_ARGUMENT, "bench '%s' is not known", word),
-                "benchmarks: encoder, knn, synthesis, augment, inference, decode, step, "
-                "step-open, step-cifar100, step-imagenet100");
+                "benchmarks: step, step-open, encoder, knn, synthesis, augment, inference, decode, "
+                "step-cifar100, step-imagenet100");
         *chosen |= 1u << found;
         at += length + (at[length] == ',');
     }
@@ -165,7 +153,7 @@ static npos_status run_rows(const npos_bench_options *options, npi_device *dev, 
         if (!(chosen & 1u << i) || (rows[i].heavy && dev->host && !options->only))
             continue;
         NPI_TRY(npi_compute_progress(compute, "bench", i, ROWS, rows[i].name));
-        npi_bench bench = {.dev = dev, .compute = compute, .repeat = dev->host ? 1 : DEVICE_REPEAT};
+        npi_bench bench = {.dev = dev, .compute = compute};
         npos_status status = rows[i].run(&bench);
         if (status == NPOS_UNSUPPORTED && !options->only) {
             if (options->table)

@@ -10,36 +10,34 @@
 typedef struct npi_bench {
     npi_device *dev;
     const npos_compute *compute; /* for messages under -v */
-    int repeat;                  /* calls of `work` enqueued between two looks at the clock */
-    bool recorded;               /* replay one recorded call, where the device can record */
-    int images;                  /* of one call: the result is images a second; 0: milliseconds */
-    double best, median;         /* seconds of one call */
+    char shape[128];             /* a row's own: what is run, for people */
+    int images;          /* likewise: of one run, for images a second; 0: milliseconds of one run */
+    bool replays;        /* likewise: the work may be recorded (jobs/replay.h) */
+    double best, median; /* seconds of one run */
     int runs;
-    char shape[128]; /* what was run, for people */
 } npi_bench;
 
-/* Runs `work` to warm up and then again and again (3 to 50 times, about two seconds; a run of many
- * seconds only once, without warming up), each time `repeat` calls and waiting for the device; sets
- * best, median and runs. */
+/* Runs `work` once to warm up and then again and again (3 to 50 times, about two seconds; a run of
+ * many seconds only once, without warming up), waiting for the device after each, or after each eight
+ * of a recording; sets best, median and runs. */
 NPOS_MUST_CHECK npos_status npi_bench_time(npi_bench *bench, npos_status (*work)(void *context),
                                            void *context);
 
 /* to[count] = standard normals, a function of `item` alone; host memory. */
 void npi_bench_normals(float *to, size_t count, uint32_t item);
 
-/* A whole training step of the cifar10 recipe, before start_epoch and after; of two larger recipes,
- * after; on hosts with a small batch. */
+/* ResNet-18 with the 3x3 stem on images of 32x32 (64 on hosts, 512 elsewhere): forward and backward of a training step,
+ * without the optimiser; images of one inference batch; the whole step of the cifar10 recipe, without and with R_open. */
+NPOS_MUST_CHECK npos_status npi_bench_encoder(npi_bench *bench);
+NPOS_MUST_CHECK npos_status npi_bench_inference(npi_bench *bench);
 NPOS_MUST_CHECK npos_status npi_bench_step(npi_bench *bench);
 NPOS_MUST_CHECK npos_status npi_bench_step_open(npi_bench *bench);
+
+/* The trainer's steps with R_open of two larger recipes; on hosts with a small batch. */
 NPOS_MUST_CHECK npos_status npi_bench_step_cifar100(npi_bench *bench);
 NPOS_MUST_CHECK npos_status npi_bench_step_imagenet100(npi_bench *bench);
 
-/* ResNet-18 with the 3x3 stem on 64 images of 32x32: forward and backward of a training step,
- * without the optimiser; images of one inference batch (1,000 on GPUs). */
-NPOS_MUST_CHECK npos_status npi_bench_encoder(npi_bench *bench);
-NPOS_MUST_CHECK npos_status npi_bench_inference(npi_bench *bench);
-
-/* The 300th neighbour of 1,000 queries (10,000 on GPUs) among 50,000 rows of 512 numbers. */
+/* The 300th neighbour of 1,000 queries (10,000 on other than host devices) among 50,000 rows of 512 numbers. */
 NPOS_MUST_CHECK npos_status npi_bench_knn(npi_bench *bench);
 
 /* The outliers of one step of the cifar10 recipe, its rings full. */

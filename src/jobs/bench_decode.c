@@ -99,11 +99,10 @@ npos_status npi_bench_decode(npi_bench *bench) {
     NPI_TRY_GOTO(npi_image_alloc(&image, HEIGHT, WIDTH, 3, "bench"), done);
     draw(&image);
     NPI_TRY_GOTO(encode(e, &image), done);
+    bench->images = NPI_BENCH_IMAGES;
     snprintf(bench->shape, sizeof bench->shape,
              "JPEG of %dx%d, %lu kB: decode, random crop to %d bicubic, one thread", WIDTH, HEIGHT,
              e->size / 1000, SIZE);
-    bench->repeat = 1;
-    bench->images = NPI_BENCH_IMAGES;
     status = npi_bench_time(bench, decode_some, e);
 done:
     npi_image_clear(&image);

@@ -37,7 +37,7 @@ typedef struct knn {
     float *queries, *bank, *distance;
 } knn;
 
-enum { QUERIES = 1000, DEVICE_QUERIES = 10000, BANK = 50000, NEIGHBOUR = 300 };
+enum { BANK = 50000, NEIGHBOUR = 300 };
 
 static npos_status knn_run(void *context) {
     knn *k = context;
@@ -47,7 +47,7 @@ static npos_status knn_run(void *context) {
 
 npos_status npi_bench_knn(npi_bench *bench) {
     npi_device *dev = bench->dev;
-    knn k = {.dev = dev, .n = dev->host ? QUERIES : DEVICE_QUERIES};
+    knn k = {.dev = dev, .n = dev->host ? 1000 : 10000};
     npos_status status;
     snprintf(bench->shape, sizeof bench->shape, "%d queries, %d rows of %d, k = %d", k.n, BANK, DIM,
              NEIGHBOUR);
@@ -112,7 +112,7 @@ npos_status npi_bench_synthesis(npi_bench *bench) {
     snprintf(bench->shape, sizeof bench->shape,
              "%d classes, rings of %d rows of %d, k = 300, %d outliers", CLASSES, RING, DIM,
              CLASSES * PICK * KEEP);
-    bench->recorded = true;
+    bench->replays = true;
     npos_status status = synthesis_make(&s);
     if (status == NPOS_OK)
         status = npi_bench_time(bench, synthesis_run, &s);
@@ -191,8 +191,8 @@ npos_status npi_bench_augment(npi_bench *bench) {
                                .std = {0.2471f, 0.2435f, 0.2616f}}};
     snprintf(bench->shape, sizeof bench->shape, "%d views of 3x%dx%d, crop, flip, jitter, grey",
              NPI_BENCH_VIEWS, SIDE, SIDE);
-    bench->recorded = true;
     bench->images = NPI_BENCH_VIEWS;
+    bench->replays = true;
     npos_status status = augment_make(&a);
     if (status == NPOS_OK)
         status = npi_bench_time(bench, augment_run, &a);

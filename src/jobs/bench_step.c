@@ -1,4 +1,4 @@
-/* The step rows of npos_bench: the trainer's own steps on made-up images, uploads and the reading of losses included. */
+/* The rows of npos_bench with the step of a larger recipe: the trainer's own steps on made-up images, uploads and the reading of losses included. */
 #include <stdio.h>
 
 #include "base/memory.h"
@@ -79,7 +79,7 @@ static npos_status one_step(void *context) {
     return npi_trainer_step(t);
 }
 
-static npos_status run(npi_bench *bench, const char *recipe, int classes, bool open) {
+static npos_status run(npi_bench *bench, const char *recipe, int classes) {
     stepper *s;
     npos_status status;
     NPI_TRY(npi_alloc(&s, 1, sizeof *s, "trainer"));
@@ -91,11 +91,10 @@ static npos_status run(npi_bench *bench, const char *recipe, int classes, bool o
     NPI_TRY_GOTO(make_images(t, classes), done);
     NPI_TRY_GOTO(npi_trainer_plan(t), done);
     NPI_TRY_GOTO(fill(t), done);
-    t->epoch = open ? t->recipe.start_epoch : 0;
+    t->epoch = t->recipe.start_epoch;
     snprintf(bench->shape, sizeof bench->shape,
-             "recipe %s, %d images in %d views of %dx%d, %d classes, %s", recipe, t->recipe.batch,
-             t->recipe.views, t->recipe.image_size, t->recipe.image_size, classes,
-             open ? "with outliers" : "before start_epoch");
+             "recipe %s, %d images in %d views of %dx%d, %d classes", recipe, t->recipe.batch,
+             t->recipe.views, t->recipe.image_size, t->recipe.image_size, classes);
     status = npi_bench_time(bench, one_step, t);
     if (status == NPOS_OK)
         status = npi_trainer_settle(t);
@@ -105,18 +104,10 @@ done:
     return status;
 }
 
-npos_status npi_bench_step(npi_bench *bench) {
-    return run(bench, "cifar10", 10, false);
-}
-
-npos_status npi_bench_step_open(npi_bench *bench) {
-    return run(bench, "cifar10", 10, true);
-}
-
 npos_status npi_bench_step_cifar100(npi_bench *bench) {
-    return run(bench, "cifar100", 100, true);
+    return run(bench, "cifar100", 100);
 }
 
 npos_status npi_bench_step_imagenet100(npi_bench *bench) {
-    return run(bench, "imagenet100", 100, true);
+    return run(bench, "imagenet100", 100);
 }

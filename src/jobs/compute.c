@@ -21,6 +21,12 @@ npos_status npi_compute_open(const npos_compute *compute, npi_device **out) {
                     "precisions: auto, fp32, bf16");
 }
 
+int npi_compute_pass(const npi_device *dev, int side) {
+    enum { HOST = 128, PIXELS = 1024 * 32 * 32 };
+    int pass = PIXELS / (side * side);
+    return dev->host || pass < HOST ? HOST : pass < 1024 ? pass : 1024;
+}
+
 npos_status npi_compute_progress(const npos_compute *compute, const char *phase, int64_t done,
                                  int64_t total, const char *text) {
     if (!compute->progress ||

@@ -8,14 +8,13 @@
 #include "jobs/model_file.h"
 #include "jobs/settings.h"
 
-enum { PASS = 128 }; /* images of one pass; results do not depend on it */
-
 /* The network of an opened run with what its heads need on the device. */
 typedef struct network {
     npi_model model;
     npi_plan *plan;
+    int pass; /* images of one pass */
     npi_augment_desc normalise;
-    float *h, *hidden, *raw, *z, *phi_hidden, *phi, *logits; /* of PASS images */
+    float *h, *hidden, *raw, *z, *phi_hidden, *phi, *logits; /* of a pass */
     uint8_t *images;
 } network;
 
@@ -36,31 +35,34 @@ void npi_bank_clear(npi_bank *bank) {
     *bank = (npi_bank){0};
 }
 
-static npos_status alloc_rows(npi_device *dev, int width, float **out) {
-    return dev->memory->alloc(dev, (size_t)PASS * (size_t)width * sizeof(float), "features", out);
+static npos_status alloc_rows(const network *net, int width, float **out) {
+    npi_device *dev = net->model.dev;
+    return dev->memory->alloc(dev, (size_t)net->pass * (size_t)width * sizeof(float), "features",
+                              out);
 }
 
 static npos_status make_network(npi_run *run, network *net) {
     npi_device *dev = run->dev;
     npi_model_desc desc = npi_settings_model(&run->recipe, run->classes);
     NPI_TRY(npi_model_create(dev, &desc, false, &net->model));
-    NPI_TRY(npi_plan_create(&net->model, PASS, false, &net->plan));
+    net->pass = npi_compute_pass(dev, run->transform.size);
+    NPI_TRY(npi_plan_create(&net->model, net->pass, false, &net->plan));
     net->normalise = npi_settings_augment(&run->recipe);
     const npi_model *m = &net->model;
     size_t image =
         (size_t)run->transform.size * (size_t)run->transform.size * (size_t)run->transform.channels;
-    NPI_TRY(dev->memory->alloc(dev, PASS * image, "images", &net->images));
-    NPI_TRY(alloc_rows(dev, m->dim, &net->h));
+    NPI_TRY(dev->memory->alloc(dev, (size_t)net->pass * image, "images", &net->images));
+    NPI_TRY(alloc_rows(net, m->dim, &net->h));
     if (!m->has_classifier) {
-        NPI_TRY(alloc_rows(dev, m->dim, &net->hidden));
-        NPI_TRY(alloc_rows(dev, m->proj, &net->raw));
-        NPI_TRY(alloc_rows(dev, m->proj, &net->z));
+        NPI_TRY(alloc_rows(net, m->dim, &net->hidden));
+        NPI_TRY(alloc_rows(net, m->proj, &net->raw));
+        NPI_TRY(alloc_rows(net, m->proj, &net->z));
     }
     if (m->has_phi) {
-        NPI_TRY(alloc_rows(dev, m->phi[0].out, &net->phi_hidden));
-        NPI_TRY(alloc_rows(dev, 1, &net->phi));
+        NPI_TRY(alloc_rows(net, m->phi[0].out, &net->phi_hidden));
+        NPI_TRY(alloc_rows(net, 1, &net->phi));
     }
-    return m->has_classifier ? alloc_rows(dev, m->classifier.out, &net->logits) : NPOS_OK;
+    return m->has_classifier ? alloc_rows(net, m->classifier.out, &net->logits) : NPOS_OK;
 }
 
 static void free_network(npi_device *dev, network *net) {
@@ -172,18 +174,18 @@ npos_status npi_run_bank(npi_run *run) {
 static npos_status run_heads(npi_device *dev, network *net) {
     const npi_model *m = &net->model;
     if (m->has_classifier)
-        return npi_linear_forward(m, &m->classifier, PASS, net->h, false, net->logits);
+        return npi_linear_forward(m, &m->classifier, net->pass, net->h, false, net->logits);
     const float *raw = net->h;
     if (m->has_projection) {
-        NPI_TRY(npi_linear_forward(m, &m->projection[0], PASS, net->h, true, net->hidden));
-        NPI_TRY(npi_linear_forward(m, &m->projection[1], PASS, net->hidden, false, net->raw));
+        NPI_TRY(npi_linear_forward(m, &m->projection[0], net->pass, net->h, true, net->hidden));
+        NPI_TRY(npi_linear_forward(m, &m->projection[1], net->pass, net->hidden, false, net->raw));
         raw = net->raw;
     }
-    NPI_TRY(dev->rows->normalize_forward(dev, PASS, m->proj, raw, net->z, NULL));
+    NPI_TRY(dev->rows->normalize_forward(dev, net->pass, m->proj, raw, net->z, NULL));
     if (!m->has_phi)
         return NPOS_OK;
-    NPI_TRY(npi_linear_forward(m, &m->phi[0], PASS, net->h, true, net->phi_hidden));
-    return npi_linear_forward(m, &m->phi[1], PASS, net->phi_hidden, false, net->phi);
+    NPI_TRY(npi_linear_forward(m, &m->phi[0], net->pass, net->h, true, net->phi_hidden));
+    return npi_linear_forward(m, &m->phi[1], net->pass, net->phi_hidden, false, net->phi);
 }
 
 static npos_status fetch(npi_device *dev, const float *from, float *to, int64_t first, int n,
@@ -203,7 +205,7 @@ static npos_status pass(npi_run *run, const uint8_t *pixels, int64_t first, int 
         (size_t)run->transform.size * (size_t)run->transform.size * (size_t)run->transform.channels;
     NPI_TRY(
         dev->memory->upload(dev, net->images, pixels + (size_t)first * image, (size_t)n * image));
-    NPI_TRY(dev->augment->normalise(dev, &net->normalise, net->images, 0, PASS,
+    NPI_TRY(dev->augment->normalise(dev, &net->normalise, net->images, 0, net->pass,
                                     npi_plan_input(net->plan)));
     NPI_TRY(npi_plan_forward(net->plan, net->h));
     NPI_TRY(run_heads(dev, net));
@@ -215,7 +217,8 @@ static npos_status pass(npi_run *run, const uint8_t *pixels, int64_t first, int 
 
 npos_status npi_run_features(npi_run *run, const uint8_t *pixels, int64_t n,
                              const npos_compute *compute, const char *phase, npi_features *out) {
-    const npi_model *m = &((network *)run->network)->model;
+    const network *net = run->network;
+    const npi_model *m = &net->model;
     size_t rows = (size_t)n;
     npos_status status;
     out->n = n;
@@ -233,8 +236,8 @@ npos_status npi_run_features(npi_run *run, const uint8_t *pixels, int64_t n,
     if (m->has_phi)
         NPI_TRY_GOTO(npi_alloc(&out->phi, rows, sizeof(float), "head's logits"), done);
     status = NPOS_OK;
-    for (int64_t first = 0; first < n; first += PASS) {
-        int count = n - first < PASS ? (int)(n - first) : PASS;
+    for (int64_t first = 0; first < n; first += net->pass) {
+        int count = n - first < net->pass ? (int)(n - first) : net->pass;
         NPI_TRY_GOTO(npi_compute_progress(compute, phase, first, n, NULL), done);
         NPI_TRY_GOTO(pass(run, pixels, first, count, out), done);
     }

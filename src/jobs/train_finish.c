@@ -6,12 +6,16 @@
 #include "jobs/model_file.h"
 #include "jobs/trainer.h"
 
-enum { PASS = 128, SLOTS = 3 };
+enum { SLOTS = 3 };
 
-/* Calls `take` with the embeddings h [n][dim] (device memory, PASS rows of room) of consecutive images, in inference mode. */
+static int pass_size(const npi_trainer *t) {
+    return npi_compute_pass(t->dev, t->recipe.image_size);
+}
+
+/* Calls `take` with the embeddings h [n][dim] (device memory, a pass of room) of consecutive images, in inference mode. */
 typedef npos_status take_fn(npi_trainer *t, void *context, int64_t first, int n, const float *h);
 
-/* A pass over a set: its pixels where it is in memory, else decoded ahead in blocks of PASS. */
+/* A pass over a set: its pixels where it is in memory, else decoded ahead in blocks of a pass. */
 typedef struct source {
     const npi_images *images;
     npi_stream *stream;
@@ -19,14 +23,15 @@ typedef struct source {
 } source;
 
 static npos_status open_source(const npi_trainer *t, const npi_images *images, source *out) {
+    const int pass = pass_size(t);
     *out = (source){.images = images};
     if (!images->set)
         return NPOS_OK;
     npi_stream_desc desc = {.images = images,
                             .transform = npi_settings_transform(&t->recipe),
-                            .batch = PASS,
+                            .batch = pass,
                             .views = 1,
-                            .end = (images->count + PASS - 1) / PASS,
+                            .end = (images->count + pass - 1) / pass,
                             .threads = t->options->compute.threads,
                             .slots = t->dev->host ? 1 : SLOTS};
     return npi_stream_open(&desc, &out->stream);
@@ -53,21 +58,23 @@ static npos_status embed_all(npi_trainer *t, const npi_images *images, const cha
     uint8_t *pixels = NULL;
     npos_status status;
     source from = {0};
+    const int pass = pass_size(t);
     size_t image = (size_t)images->size * (size_t)images->size * (size_t)images->channels;
-    NPI_TRY_GOTO(npi_plan_create(&t->model, PASS, false, &plan), done);
+    NPI_TRY_GOTO(npi_plan_create(&t->model, pass, false, &plan), done);
     NPI_TRY_GOTO(npi_plan_pack(plan), done);
-    NPI_TRY_GOTO(dev->memory->alloc(dev, PASS * (size_t)t->model.dim * sizeof *h, "embeddings", &h),
-                 done);
-    NPI_TRY_GOTO(dev->memory->alloc(dev, PASS * image, "images", &pixels), done);
+    NPI_TRY_GOTO(
+        dev->memory->alloc(dev, (size_t)pass * (size_t)t->model.dim * sizeof *h, "embeddings", &h),
+        done);
+    NPI_TRY_GOTO(dev->memory->alloc(dev, (size_t)pass * image, "images", &pixels), done);
     NPI_TRY_GOTO(open_source(t, images, &from), done);
-    for (int64_t first = 0; first < images->count; first += PASS) {
-        int n = images->count - first < PASS ? (int)(images->count - first) : PASS;
+    for (int64_t first = 0; first < images->count; first += pass) {
+        int n = images->count - first < pass ? (int)(images->count - first) : pass;
         NPI_TRY_GOTO(npi_compute_progress(&t->options->compute, phase, first, images->count, NULL),
                      done);
         NPI_TRY_GOTO(next_block(&from, first, image), done);
         NPI_TRY_GOTO(dev->memory->upload(dev, pixels, from.pixels, (size_t)n * image), done);
         NPI_TRY_GOTO(
-            dev->augment->normalise(dev, &t->augment, pixels, 0, PASS, npi_plan_input(plan)), done);
+            dev->augment->normalise(dev, &t->augment, pixels, 0, pass, npi_plan_input(plan)), done);
         NPI_TRY_GOTO(npi_plan_forward(plan, h), done);
         NPI_TRY_GOTO(take(t, context, first, n, h), done);
     }
@@ -85,7 +92,7 @@ done:
 typedef struct class_sums {
     const int32_t *labels;
     double *sum; /* [classes][proj] */
-    float *z;    /* [PASS][proj], host */
+    float *z;    /* a pass, host */
 } class_sums;
 
 /* Adds up z by class, a few rows at a time: the objective's buffers hold `samples` rows. */
@@ -116,7 +123,8 @@ npos_status npi_trainer_start_prototypes(npi_trainer *t, const npi_images *image
     float *mu = NULL;
     npos_status status;
     NPI_TRY_GOTO(npi_alloc(&sums.sum, classes * proj, sizeof *sums.sum, "prototypes"), done);
-    NPI_TRY_GOTO(npi_alloc(&sums.z, PASS * proj, sizeof *sums.z, "projections"), done);
+    NPI_TRY_GOTO(npi_alloc(&sums.z, (size_t)pass_size(t) * proj, sizeof *sums.z, "projections"),
+                 done);
     NPI_TRY_GOTO(npi_alloc(&mu, classes * proj, sizeof *mu, "prototypes"), done);
     NPI_TRY_GOTO(embed_all(t, images, "start prototypes", add_rows, &sums), done);
     for (size_t c = 0; c < classes; c++) {

@@ -38,28 +38,21 @@ static npos_status prepare(npi_trainer *t) {
     return dev->memory->upload(dev, t->objective.step, &step, sizeof step);
 }
 
-static npos_status work(npi_trainer *t, bool open) {
-    NPI_TRY(t->dev->augment->augment(t->dev, &t->augment, t->pixels, t->index, t->objective.step,
-                                     NULL, npi_plan_input(t->plan)));
-    return npi_objective_step(&t->objective, open, NULL);
+static npos_status augment(npi_trainer *t) {
+    return t->dev->augment->augment(t->dev, &t->augment, t->pixels, t->index, t->objective.step,
+                                    NULL, npi_plan_input(t->plan));
 }
 
-static npos_status record(npi_trainer *t, bool open, npi_graph **out) {
-    NPI_TRY(t->dev->graph->begin(t->dev));
-    npos_status status = work(t, open), ended = t->dev->graph->end(t->dev, out);
-    return status != NPOS_OK ? status : ended;
+static npos_status step_without(void *trainer) {
+    npi_trainer *t = trainer;
+    NPI_TRY(augment(t));
+    return npi_objective_step(&t->objective, false, NULL);
 }
 
-/* The first step of a phase runs as it is: whatever grows or is planned when first used has its size after it. */
-static npos_status run(npi_trainer *t, bool open) {
-    npi_phase *phase = &t->phases[open];
-    if (!t->dev->graph || !phase->ran) {
-        phase->ran = true;
-        return work(t, open);
-    }
-    if (!phase->graph)
-        NPI_TRY(record(t, open, &phase->graph));
-    return t->dev->graph->launch(t->dev, phase->graph);
+static npos_status step_with(void *trainer) {
+    npi_trainer *t = trainer;
+    NPI_TRY(augment(t));
+    return npi_objective_step(&t->objective, true, NULL);
 }
 
 /* Stops at a loss that is not a number, naming the term. */
@@ -106,7 +99,7 @@ npos_status npi_trainer_step(npi_trainer *t) {
     int slot = (int)(t->posted % NPI_POST_SLOTS);
     NPI_TRY(prepare(t));
     bool open = is_open(t);
-    NPI_TRY(run(t, open));
+    NPI_TRY(npi_replay_run(&t->replays[open], t->dev, open ? step_with : step_without, t));
     NPI_TRY(t->dev->memory->post(t->dev, slot, t->objective.losses,
                                  NPI_LOSS_COUNT * sizeof *t->objective.losses));
     t->pending[slot] = (npi_pending){t->epoch, t->step, open};
@@ -132,6 +125,5 @@ int npi_trainer_settled(const npi_trainer *t) {
 
 void npi_trainer_step_close(npi_trainer *t) {
     for (int i = 0; i < 2; i++)
-        if (t->phases[i].graph)
-            t->dev->graph->free(t->dev, t->phases[i].graph);
+        npi_replay_free(&t->replays[i], t->dev);
 }

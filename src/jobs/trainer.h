@@ -5,6 +5,7 @@
 
 #include "data/stream.h"
 #include "io/tb_events.h"
+#include "jobs/replay.h"
 #include "jobs/settings.h"
 #include "npos/npos.h"
 
@@ -20,12 +21,6 @@ typedef struct npi_pending {
     int epoch, step;
     bool open;
 } npi_pending;
-
-/* The step before R_open counts, or with it. */
-typedef struct npi_phase {
-    bool ran;         /* once, operation by operation */
-    npi_graph *graph; /* recorded after that, where the device can; NULL before */
-} npi_phase;
 
 typedef struct npi_trainer {
     const npos_train_options *options;
@@ -50,7 +45,7 @@ typedef struct npi_trainer {
     uint64_t *pushed;                    /* [classes], host: embeddings that went into each ring */
     int epoch, step;                     /* the next step to run */
     int saved_epoch, saved_step;         /* where the checkpoint stands */
-    npi_phase phases[2];                 /* without and with R_open */
+    npi_replay replays[2];               /* of the step without and with R_open */
     npi_pending pending[NPI_POST_SLOTS];
     int64_t posted, collected; /* steps enqueued and steps in `sums` since this process began */
     npi_epoch_sums sums;

@@ -1,14 +1,11 @@
 /* 3x3 convolutions with 64 output channels on Hopper. */
 #include "devices/cuda/cuda_conv90.cuh"
 
-#include "devices/cuda/cuda_sm90.cuh"
+#include "devices/cuda/cuda_conv90_outlet.cuh"
+#include "devices/cuda/cuda_weights.cuh"
 
 enum {
-    IMAGES = 8,   /* of a unit: one period of the swizzle a column */
-    COLUMNS = 16, /* of a unit's outputs */
     HALO = COLUMNS + 2,
-    TILE = 64 * 64 * 2, /* outputs of a warpgroup: 8 columns of 8 images, 64 channels */
-    WARPGROUPS = COLUMNS / 8,
     PRODUCER = WARPGROUPS * 4, /* the warp that feeds the others, first of a warpgroup */
     RUN_THREADS = PRODUCER * 32 + 128,
     GRADIENT_PRODUCER = 12,
@@ -24,12 +21,6 @@ template <int C> struct sizes {
     static constexpr int image = steps * 192 * 32;
     static constexpr uint32_t layout = C == 64 ? 1 : 0;
 
-    static constexpr int stages = C == 64 ? 6 : 8;
-    static constexpr int staging = image + stages * row;
-    static constexpr int warp_sums = staging + WARPGROUPS * 2 * TILE;
-    static constexpr int barriers = warp_sums + PRODUCER * 2 * 64 * 4;
-    static constexpr int run_bytes = ALIGN + barriers + (2 * stages + 1) * 8;
-
     static constexpr int dout_row = COLUMNS * IMAGES * 64 * 2;
     static constexpr int gradient_stages = 6;
     static constexpr int gradient_barriers = gradient_stages * (dout_row + row);
@@ -37,36 +28,17 @@ template <int C> struct sizes {
     static constexpr int columns = 3 * C; /* of a warpgroup's sums: (s, c) */
 };
 
-struct conv_work {
-    int h, tiles, bands, band_rows, units;
-    bool add;
-};
-
-/* Output rows first .. end - 1 of a unit need the input rows from .. to. */
-struct conv_unit {
-    int image, column, first, end, from, to;
+/* Shared memory of conv_rows: weights, rows of the input, what the outlets use, barriers. */
+template <int C, int KIND> struct run_sizes : sizes<C> {
+    using outlet = outlet_sizes<KIND>;
+    static constexpr int stages = C == 8 ? 8 : outlet::arriving == 0 ? 6 : 5 - outlet::arriving;
+    static constexpr int staging = sizes<C>::image + stages * sizes<C>::row;
+    static constexpr int barriers = staging + outlet::bytes;
+    static constexpr int run_bytes = ALIGN + barriers + (2 * stages + 1) * 8;
+    static_assert(run_bytes <= 227 * 1024, "a block's shared memory");
 };
 
 #ifdef NPI_SM90A
-
-static __device__ __forceinline__ conv_unit unit_at(const conv_work &work, int index) {
-    int tile = index % work.tiles, rest = index / work.tiles;
-    int first = rest % work.bands * work.band_rows;
-    int end = min(first + work.band_rows, work.h);
-    return {rest / work.bands * IMAGES, tile * COLUMNS,      first, end,
-            max(first - 1, 0),          min(end, work.h - 1)};
-}
-
-/* A ring of shared memory between the copy engine and the warpgroups. */
-struct ring_place {
-    uint32_t stage, parity;
-    __device__ __forceinline__ void next(uint32_t stages) {
-        if (++stage == stages) {
-            stage = 0;
-            parity ^= 1;
-        }
-    }
-};
 
 /* The registers' values are final: none of their uses may move above. */
 template <int COUNT> static __device__ __forceinline__ void settle(float (&d)[COUNT]) {
@@ -75,71 +47,24 @@ template <int COUNT> static __device__ __forceinline__ void settle(float (&d)[CO
         asm volatile("" : "+f"(d[i])::"memory");
 }
 
-/* A warpgroup's side of the outputs: rows of 8 columns leave through two tiles of shared memory. */
-template <bool SUMS> struct outlet {
-    const CUtensorMap *map;
-    uint32_t tiles;
-    int warpgroup, thread, next;
-    bool add;
-    float sum[16], square[16]; /* of columns 8j + 2 (lane % 4) + {0, 1} */
-
-    __device__ __forceinline__ void clear() {
-#pragma unroll
-        for (int i = 0; i < 16; i++)
-            sum[i] = square[i] = 0.0f;
-    }
-
-    __device__ __forceinline__ void emit(const float (&out)[32], const conv_unit &unit, int row) {
-        if (SUMS) {
-#pragma unroll
-            for (int i = 0; i < 16; i++) {
-                float a = out[i / 2 * 4 + i % 2], b = out[i / 2 * 4 + i % 2 + 2];
-                sum[i] += a + b;
-                square[i] = fmaf(a, a, fmaf(b, b, square[i]));
-            }
-        }
-        uint32_t tile = tiles + (uint32_t)next * TILE;
-        if (thread == 0)
-            npi_bulk_wait_read<1>(); /* the copy that left this tile the time before last */
-        npi_named_barrier(1 + warpgroup, 128);
-        int lane = thread % 32;
-        uint32_t pixel = (uint32_t)(thread / 32 * 16 + lane % 16);
-        uint32_t chunk = (uint32_t)lane / 16, swizzle = pixel % 8;
-#pragma unroll
-        for (uint32_t j = 0; j < 4; j++) {
-            const float *o = out + 8 * j;
-            npi_store_matrices(tile + pixel * 128 + (((2 * j + chunk) ^ swizzle) << 4),
-                               npi_pack_bf16(o[0], o[1]), npi_pack_bf16(o[2], o[3]),
-                               npi_pack_bf16(o[4], o[5]), npi_pack_bf16(o[6], o[7]));
-        }
-        npi_fence_async();
-        npi_named_barrier(1 + warpgroup, 128);
-        if (thread == 0) {
-            int column = unit.column + 8 * warpgroup;
-            if (add)
-                npi_box_add(tile, map, 0, unit.image, column, row);
-            else
-                npi_box_store(tile, map, 0, unit.image, column, row);
-            npi_bulk_commit();
-        }
-        next ^= 1;
-    }
-};
-
 #endif
 
 /* One block a multiprocessor: warpgroup i makes columns 8i .. 8i + 7 of the units, the last warp fetches rows. */
-template <int C, bool SUMS>
+template <int C, int KIND>
 static __global__ void __launch_bounds__(RUN_THREADS, 1)
     conv_rows(const __grid_constant__ CUtensorMap in_map,
-              const __grid_constant__ CUtensorMap out_map, const void *image, float *sums,
-              const conv_work work) {
+              const __grid_constant__ CUtensorMap out_map,
+              const __grid_constant__ CUtensorMap beside_map, const void *image,
+              const __grid_constant__ outlet_inputs inputs,
+              const __grid_constant__ conv_work work) {
 #ifdef NPI_SM90A
-    using size = sizes<C>;
+    using size = run_sizes<C, KIND>;
+    using out_size = outlet_sizes<KIND>;
     extern __shared__ uint8_t raw[];
     const uint32_t base = (npi_shared(raw) + ALIGN - 1) & ~(uint32_t)(ALIGN - 1);
     const uint32_t rows = base + size::image, full = base + size::barriers;
     const uint32_t empty = full + size::stages * 8, weights = empty + size::stages * 8;
+    const uint32_t staging = base + size::staging;
     const int warp = npi_warp(), lane = threadIdx.x % 32;
     if (threadIdx.x == 0) {
         for (int i = 0; i < size::stages; i++) {
@@ -147,8 +72,13 @@ static __global__ void __launch_bounds__(RUN_THREADS, 1)
             npi_barrier_init(empty + i * 8, PRODUCER);
         }
         npi_barrier_init(weights, 1);
+        outlet_init<KIND>(staging);
         npi_barrier_init_done();
     }
+    uint8_t *const staged = raw + (staging - npi_shared(raw));
+    float *const channels = (float *)(staged + out_size::channels);
+    if ((out_size::infer || out_size::back) && threadIdx.x < 64)
+        channels[threadIdx.x] = inputs.channels[threadIdx.x];
     __syncthreads();
     ring_place place = {0, 0};
     if (warp >= PRODUCER) {
@@ -168,19 +98,21 @@ static __global__ void __launch_bounds__(RUN_THREADS, 1)
                     place.next(size::stages);
                 }
             }
+        } else if (out_size::arriving > 0 && warp > PRODUCER && warp <= PRODUCER + WARPGROUPS) {
+            outlet_feed<KIND>(staging, &out_map, &beside_map, work, inputs, warp - PRODUCER - 1,
+                              lane);
         }
         return;
     }
     npi_registers_more<232>();
     const int warpgroup = warp / 4;
-    outlet<SUMS> outlet;
+    outlet<KIND> outlet;
     outlet.map = &out_map;
-    outlet.tiles = base + size::staging + (uint32_t)warpgroup * 2 * TILE;
+    outlet.channels = channels;
+    outlet.mine = outlet_at<KIND>(staging, warpgroup);
     outlet.warpgroup = warpgroup;
     outlet.thread = threadIdx.x % 128;
-    outlet.next = 0;
-    outlet.add = work.add;
-    outlet.clear();
+    outlet.begin();
     float acc[96], out[32]; /* acc: output rows y + 1, y, y - 1; out: the one completed before */
     npi_barrier_wait(weights, 0);
 #pragma unroll 1
@@ -208,7 +140,7 @@ static __global__ void __launch_bounds__(RUN_THREADS, 1)
             }
             npi_wgmma_commit();
             if (y - 2 >= unit.first)
-                outlet.emit(out, unit, y - 2);
+                outlet.emit(out, work, inputs, unit, y - 2);
             npi_wgmma_wait<0>();
             settle(acc);
             if (lane == 0)
@@ -223,38 +155,15 @@ static __global__ void __launch_bounds__(RUN_THREADS, 1)
             }
         }
         if (unit.to - 1 >= unit.first)
-            outlet.emit(out, unit, unit.to - 1);
+            outlet.emit(out, work, inputs, unit, unit.to - 1);
         if (unit.end == work.h) { /* the row below the image adds nothing to the last one */
 #pragma unroll
             for (int i = 0; i < 32; i++)
                 out[i] = acc[64 + i];
-            outlet.emit(out, unit, unit.to);
+            outlet.emit(out, work, inputs, unit, unit.to);
         }
     }
-    if (SUMS) {
-        float *warp_sums = (float *)(raw + (base - npi_shared(raw)) + size::warp_sums);
-#pragma unroll
-        for (int i = 0; i < 16; i++) {
-            for (int offset = 4; offset < 32; offset *= 2) {
-                outlet.sum[i] += __shfl_xor_sync(0xffffffffu, outlet.sum[i], offset);
-                outlet.square[i] += __shfl_xor_sync(0xffffffffu, outlet.square[i], offset);
-            }
-            if (lane < 4) {
-                int column = i / 2 * 8 + lane * 2 + i % 2;
-                warp_sums[warp * 128 + column] = outlet.sum[i];
-                warp_sums[warp * 128 + 64 + column] = outlet.square[i];
-            }
-        }
-        npi_named_barrier(1 + WARPGROUPS, PRODUCER * 32);
-        if (threadIdx.x < 128) {
-            float total = 0.0f;
-            for (int i = 0; i < PRODUCER; i++)
-                total += warp_sums[i * 128 + threadIdx.x];
-            sums[blockIdx.x * 128 + threadIdx.x] = total;
-        }
-    }
-    if (threadIdx.x % 128 == 0)
-        npi_bulk_wait_read<0>(); /* shared memory stays until it is read */
+    outlet.end(inputs, staged);
 #else
     __trap();
 #endif
@@ -401,26 +310,31 @@ static __global__ void __launch_bounds__(SUM_LANES *SUM_SLICES)
     }
 }
 
-/* One thread an element of the image: 64 x 3 x 3 x C. */
+/* One thread an element of the image: 64 x 3 x 3 x C.  With a bias, the batch norm is folded in. */
 template <int C>
-static __global__ void pack_weights(const float *w, int w_c, __nv_bfloat16 *forward,
-                                    __nv_bfloat16 *backward) {
+static __global__ void pack_weights(const npi_unit_params params, int w_c, __nv_bfloat16 *forward,
+                                    __nv_bfloat16 *backward, float *bias) {
     const int index = blockIdx.x * blockDim.x + threadIdx.x;
+    const float *w = params.weight;
+    if (bias && index < 64)
+        bias[index] = npi_folded_bias(params, index);
     if constexpr (C == 64) {
         const int c = index % 64, k = index / 64 % 64, r = index / 4096 % 3, s = index / 12288;
         if (s > 2)
             return;
         const int row = r * 64 + k;
         const int to = s * 12288 + row * 64 + ((c / 8 ^ row % 8) * 8 + c % 8);
-        forward[to] = __float2bfloat16(w[((k * 3 + r) * 3 + s) * 64 + c]);
+        const float value = w[((k * 3 + r) * 3 + s) * 64 + c];
+        forward[to] = __float2bfloat16(bias ? value * npi_folded_scale(params, k) : value);
         if (backward) /* k numbers inputs, c outputs */
             backward[to] = __float2bfloat16(w[((c * 3 + 2 - r) * 3 + 2 - s) * 64 + k]);
     } else { /* [step][half: s = 2 step + half][row = (r, k)][c]; there is no tap 3 */
         const int c = index % 8, row = index / 8 % 192, s = index / 1536;
         const int k = row % 64, r = row / 64;
-        if (s < 4)
-            forward[index] =
-                __float2bfloat16(s < 3 && c < w_c ? w[((k * 3 + r) * 3 + s) * w_c + c] : 0.0f);
+        if (s > 3)
+            return;
+        const float value = s < 3 && c < w_c ? w[((k * 3 + r) * 3 + s) * w_c + c] : 0.0f;
+        forward[index] = __float2bfloat16(bias ? value * npi_folded_scale(params, k) : value);
     }
 }
 
@@ -444,8 +358,8 @@ npi_conv90 npi_conv90_plan(int n, int h, int w, int c, int multiprocessors) {
     return plan;
 }
 
-static conv_work work_of(const npi_conv90 *plan, bool add) {
-    return {plan->h, plan->tiles, plan->bands, plan->band_rows, plan->units, add};
+static conv_work work_of(const npi_conv90 *plan) {
+    return {plan->n, plan->h, plan->w, plan->tiles, plan->bands, plan->band_rows, plan->units};
 }
 
 /* The driver's encoder, found at run time: the module does not link libcuda. */
@@ -487,36 +401,70 @@ static npos_status encode(CUtensorMap *map, const npi_conv90 *plan, const void *
                           plan->n, plan->h, plan->w, c, data, (int)result);
 }
 
-npos_status npi_conv90_pack(const float *w, int w_c, int c, void *forward, void *backward,
-                            cudaStream_t stream) {
+static npos_status pack(const npi_unit_params *params, int w_c, int c, void *forward,
+                        void *backward, float *bias, cudaStream_t stream) {
     if (c == 8)
-        pack_weights<8><<<6144 / 256, 256, 0, stream>>>(w, w_c, (__nv_bfloat16 *)forward, NULL);
+        pack_weights<8>
+            <<<6144 / 256, 256, 0, stream>>>(*params, w_c, (__nv_bfloat16 *)forward, NULL, bias);
     else
-        pack_weights<64><<<36864 / 256, 256, 0, stream>>>(w, w_c, (__nv_bfloat16 *)forward,
-                                                          (__nv_bfloat16 *)backward);
+        pack_weights<64><<<36864 / 256, 256, 0, stream>>>(*params, w_c, (__nv_bfloat16 *)forward,
+                                                          (__nv_bfloat16 *)backward, bias);
     return npi_cuda_status(cudaGetLastError(), "packing weights");
 }
 
-template <int C, bool SUMS>
-static npos_status run(const npi_conv90 *plan, const CUtensorMap &in_map,
-                       const CUtensorMap &out_map, const void *image, bool add, float *sums,
+npos_status npi_conv90_pack(const float *w, int w_c, int c, void *forward, void *backward,
+                            cudaStream_t stream) {
+    const npi_unit_params params = {.weight = (float *)w};
+    return pack(&params, w_c, c, forward, backward, NULL, stream);
+}
+
+npos_status npi_conv90_fold(const npi_unit_params *params, int w_c, int c, void *image, float *bias,
+                            cudaStream_t stream) {
+    return pack(params, w_c, c, image, NULL, bias, stream);
+}
+
+/* beside: the map that the kind combines with its outputs, or NULL. */
+template <int C, int KIND>
+static npos_status run(const npi_conv90 *plan, const __nv_bfloat16 *in, const void *image,
+                       const __nv_bfloat16 *beside, __nv_bfloat16 *out, const outlet_inputs *inputs,
                        cudaStream_t stream) {
+    constexpr int bytes = run_sizes<C, KIND>::run_bytes, columns = COLUMNS / WARPGROUPS;
+    CUtensorMap in_map, out_map, beside_map = {};
+    NPI_TRY(encode(&in_map, plan, in, plan->c, HALO));
+    NPI_TRY(encode(&out_map, plan, out, NPI_CONV90_K, columns));
+    if (beside)
+        NPI_TRY(encode(&beside_map, plan, beside, NPI_CONV90_K, columns));
     CUDA_TRY("convolution",
-             cudaFuncSetAttribute(conv_rows<C, SUMS>, cudaFuncAttributeMaxDynamicSharedMemorySize,
-                                  sizes<C>::run_bytes));
-    conv_rows<C, SUMS><<<plan->blocks, RUN_THREADS, sizes<C>::run_bytes, stream>>>(
-        in_map, out_map, image, sums, work_of(plan, add));
+             cudaFuncSetAttribute(conv_rows<C, KIND>, cudaFuncAttributeMaxDynamicSharedMemorySize,
+                                  bytes));
+    conv_rows<C, KIND><<<plan->blocks, RUN_THREADS, bytes, stream>>>(in_map, out_map, beside_map,
+                                                                     image, *inputs, work_of(plan));
     return npi_cuda_status(cudaGetLastError(), "convolution");
 }
 
 npos_status npi_conv90_run(const npi_conv90 *plan, const __nv_bfloat16 *in, const void *image,
                            __nv_bfloat16 *out, bool add, float *sums, cudaStream_t stream) {
-    CUtensorMap in_map, out_map;
-    NPI_TRY(encode(&in_map, plan, in, plan->c, HALO));
-    NPI_TRY(encode(&out_map, plan, out, NPI_CONV90_K, COLUMNS / WARPGROUPS));
-    auto call = plan->c == 8 ? (sums ? run<8, true> : run<8, false>)
-                             : (sums ? run<64, true> : run<64, false>);
-    return call(plan, in_map, out_map, image, add, sums, stream);
+    const outlet_inputs inputs = {.sums = sums, .add = add};
+    auto call = plan->c == 8 ? (sums ? run<8, STORE_SUMS> : run<8, STORE>)
+                             : (sums ? run<64, STORE_SUMS> : run<64, STORE>);
+    return call(plan, in, image, NULL, out, &inputs, stream);
+}
+
+npos_status npi_conv90_infer(const npi_conv90 *plan, const __nv_bfloat16 *in, const void *image,
+                             const float *bias, const __nv_bfloat16 *residual, bool relu,
+                             __nv_bfloat16 *out, cudaStream_t stream) {
+    const outlet_inputs inputs = {.channels = bias, .least = relu ? 0 : 0xff80ff80u};
+    auto call = plan->c == 8 ? (residual ? run<8, INFER_RESIDUAL> : run<8, INFER>)
+                             : (residual ? run<64, INFER_RESIDUAL> : run<64, INFER>);
+    return call(plan, in, image, residual, out, &inputs, stream);
+}
+
+npos_status npi_conv90_back(const npi_conv90 *plan, const __nv_bfloat16 *dout, const void *image,
+                            const npi_conv90_before *before, __nv_bfloat16 *dx, bool add,
+                            float *sums, cudaStream_t stream) {
+    const outlet_inputs inputs = {.channels = before->mean, .passed = before->passed, .sums = sums};
+    auto call = add ? run<64, BACK_ADD> : run<64, BACK>;
+    return call(plan, dout, image, before->c, dx, &inputs, stream);
 }
 
 size_t npi_conv90_scratch_bytes(const npi_conv90 *plan) {
@@ -531,7 +479,7 @@ static npos_status weights(const npi_conv90 *plan, const CUtensorMap &in_map,
              cudaFuncSetAttribute(conv_gradient<C>, cudaFuncAttributeMaxDynamicSharedMemorySize,
                                   sizes<C>::gradient_bytes));
     conv_gradient<C><<<plan->blocks, GRADIENT_THREADS, sizes<C>::gradient_bytes, stream>>>(
-        in_map, dout_map, scratch, work_of(plan, false));
+        in_map, dout_map, scratch, work_of(plan));
     CUDA_TRY("weight gradient", cudaGetLastError());
     const int sums = 3 * 64 * sizes<C>::columns / 4;
     sum_partials<C><<<sums / SUM_LANES, SUM_LANES * SUM_SLICES, 0, stream>>>(

@@ -53,11 +53,37 @@ static inline size_t npi_conv90_image_bytes(int c) {
 npos_status npi_conv90_pack(const float *w, int w_c, int c, void *forward, void *backward,
                             cudaStream_t stream);
 
+/* For npi_conv90_infer: the image of scale w, and bias = beta - running_mean scale, [64]; scale = gamma /
+ * sqrt(running_var + 1e-5). */
+npos_status npi_conv90_fold(const npi_unit_params *params, int w_c, int c, void *image, float *bias,
+                            cudaStream_t stream);
+
 /* out = the convolution of `in` with the image's weights, or out += it where `add` (in bf16: rounded, then added).
  * sums, where not NULL, receives of each of plan->blocks blocks the sums over its pixels of the outputs before
  * rounding, and of their squares: [blocks][2][64], every element written. */
 npos_status npi_conv90_run(const npi_conv90 *plan, const __nv_bfloat16 *in, const void *image,
                            __nv_bfloat16 *out, bool add, float *sums, cudaStream_t stream);
+
+/* out = relu?(the convolution + bias + residual).  bias: [64]; residual: a map like out (it may be out), or NULL. */
+npos_status npi_conv90_infer(const npi_conv90 *plan, const __nv_bfloat16 *in, const void *image,
+                             const float *bias, const __nv_bfloat16 *residual, bool relu,
+                             __nv_bfloat16 *out, cudaStream_t stream);
+
+/* The layer whose output is the convolution's input: the map c that its batch norm took, that map's mean [64], and
+ * where its ReLU let values pass: [pixels][8], bit j of byte i for channel 8 i + j, 8-byte aligned. */
+typedef struct npi_conv90_before {
+    const __nv_bfloat16 *c;
+    const float *mean;
+    const uint8_t *passed;
+} npi_conv90_before;
+
+/* dx = the gradient of the input by `image`, the backward one, or dx += it where `add` (rounded once, unlike
+ * npi_conv90_run); and what that layer's batch norm needs: with dz = dx before rounding where `passed`, 0 elsewhere,
+ * each block's sums of dz and of dz (c - mean): [blocks][2][64], every element written.  dx itself is not masked.
+ * C = 64 only. */
+npos_status npi_conv90_back(const npi_conv90 *plan, const __nv_bfloat16 *dout, const void *image,
+                            const npi_conv90_before *before, __nv_bfloat16 *dx, bool add,
+                            float *sums, cudaStream_t stream);
 
 /* dw[k][r][s][c] = sum over n, y, x of dout[n, y, x, k] in[n, y + r - 1, x + s - 1, c], c < w_c.  scratch:
  * npi_conv90_scratch_bytes(plan) bytes of device memory, 16-byte aligned. */

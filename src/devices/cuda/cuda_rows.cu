@@ -92,15 +92,23 @@ static __global__ void mask_and_sum(int n, int out, const float *y, float *dy, f
     __shared__ float shared[ROWS][COLUMNS];
     int o = (int)(blockIdx.y * COLUMNS + threadIdx.x);
     int64_t first = (int64_t)blockIdx.x * PART, end = min(first + PART, (int64_t)n);
-    float sum = 0.0f;
-#pragma unroll 4
-    for (int64_t i = first + threadIdx.y; o < out && i < end; i += ROWS) {
-        float g = dy[i * out + o];
-        if (y && !(y[i * out + o] > 0.0f)) {
-            g = 0.0f;
+    float sum = 0.0f, g[PART / ROWS],
+          passed[PART / ROWS]; /* all loads first: few threads, long waits */
+#pragma unroll
+    for (int k = 0; k < PART / ROWS; k++) {
+        int64_t i = first + threadIdx.y + k * ROWS;
+        bool there = o < out && i < end;
+        g[k] = there ? dy[i * out + o] : 0.0f;
+        passed[k] = there && y ? y[i * out + o] : 1.0f;
+    }
+#pragma unroll
+    for (int k = 0; k < PART / ROWS; k++) {
+        int64_t i = first + threadIdx.y + k * ROWS;
+        if (passed[k] > 0.0f) {
+            sum += g[k];
+        } else if (o < out && i < end) {
             dy[i * out + o] = 0.0f;
         }
-        sum += g;
     }
     sum = tile_sum(shared, sum);
     if (partial && threadIdx.y == 0 && o < out)

@@ -121,6 +121,27 @@ static __device__ __forceinline__ void npi_fence_async(void) {
     asm volatile("fence.proxy.async.shared::cta;" ::: "memory");
 }
 
+/* 8 bytes into shared memory while the thread goes on; zeros, and nothing is read, where not `inside`. */
+static __device__ __forceinline__ void npi_copy8(uint32_t to, const void *from, bool inside) {
+    asm volatile("cp.async.ca.shared.global [%0], [%1], 8, %2;" ::"r"(to), "l"(from),
+                 "r"(inside ? 8 : 0)
+                 : "memory");
+}
+
+/* Arrives when the thread's npi_copy8 so far are done. */
+static __device__ __forceinline__ void npi_copy_arrive(uint32_t barrier) {
+    asm volatile("cp.async.mbarrier.arrive.noinc.shared::cta.b64 [%0];" ::"r"(barrier) : "memory");
+}
+
+static __device__ __forceinline__ uint2 npi_load_shared8(uint32_t from) {
+    uint2 value;
+    asm volatile("ld.shared.v2.u32 {%0, %1}, [%2];"
+                 : "=r"(value.x), "=r"(value.y)
+                 : "r"(from)
+                 : "memory");
+    return value;
+}
+
 /* Four 8x8 matrices of bf16: lane 8i + j gives the address of row j of matrix i. */
 static __device__ __forceinline__ void npi_store_matrices(uint32_t row, uint32_t a, uint32_t b,
                                                           uint32_t c, uint32_t d) {
@@ -129,11 +150,31 @@ static __device__ __forceinline__ void npi_store_matrices(uint32_t row, uint32_t
                  : "memory");
 }
 
+/* The reverse of npi_store_matrices. */
+static __device__ __forceinline__ void npi_load_matrices(uint32_t row, uint32_t (&to)[4]) {
+    asm volatile("ldmatrix.sync.aligned.m8n8.x4.shared.b16 {%0, %1, %2, %3}, [%4];"
+                 : "=r"(to[0]), "=r"(to[1]), "=r"(to[2]), "=r"(to[3])
+                 : "r"(row)
+                 : "memory");
+}
+
 /* Two floats as bf16, `low` in the lower half. */
 static __device__ __forceinline__ uint32_t npi_pack_bf16(float low, float high) {
     uint32_t packed;
     asm("cvt.rn.bf16x2.f32 %0, %1, %2;" : "=r"(packed) : "f"(high), "f"(low));
     return packed;
+}
+
+/* Half 0 (the lower) or 1 of such a pair. */
+static __device__ __forceinline__ float npi_unpack_bf16(uint32_t packed, int half) {
+    return __uint_as_float(half ? packed & 0xffff0000u : packed << 16);
+}
+
+/* The larger of each pair of bf16; NaN where one of them is. */
+static __device__ __forceinline__ uint32_t npi_max_bf16(uint32_t a, uint32_t b) {
+    uint32_t larger;
+    asm("max.NaN.bf16x2 %0, %1, %2;" : "=r"(larger) : "r"(a), "r"(b));
+    return larger;
 }
 
 /* What wgmma is told of an operand in shared memory: layout 0 as it lies, 1 with the 128-byte swizzle (16-byte chunk j

@@ -11,10 +11,6 @@ struct npi_pack_list {
     int count;
 };
 
-static __device__ float scale_of(const npi_unit_params &p, int o) {
-    return p.gamma[o] * (float)(1.0 / sqrt((double)p.running_var[o] + 1e-5));
-}
-
 /* A thread makes 8 neighbouring channels of one tap. */
 template <typename T>
 static __global__ void __launch_bounds__(THREADS) pack_kernel(const npi_pack_list list) {
@@ -27,9 +23,7 @@ static __global__ void __launch_bounds__(THREADS) pack_kernel(const npi_pack_lis
     const int groups = npi_cuda_padded(s.c) / 8;
     if (job.bias && i < npi_cuda_padded(s.out_c)) {
         const int o = (int)i;
-        job.bias[o] =
-            o < s.out_c ? job.params.beta[o] - job.params.running_mean[o] * scale_of(job.params, o)
-                        : 0.0f;
+        job.bias[o] = o < s.out_c ? npi_folded_bias(job.params, o) : 0.0f;
     }
     if (i * 8 >= npi_weights_padded(s))
         return;
@@ -45,7 +39,7 @@ static __global__ void __launch_bounds__(THREADS) pack_kernel(const npi_pack_lis
                 if (channel + j < s.c)
                     out.v[j] = from[j];
         }
-        const float scale = job.bias ? scale_of(job.params, o) : 1.0f;
+        const float scale = job.bias ? npi_folded_scale(job.params, o) : 1.0f;
 #pragma unroll
         for (int j = 0; j < 8; j++)
             out.v[j] *= scale;

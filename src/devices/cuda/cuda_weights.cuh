@@ -24,6 +24,14 @@ typedef struct npi_pack_job {
     float *bias; /* [out_c padded], or NULL */
 } npi_pack_job;
 
+/* Of output channel o: what a batch norm with running statistics makes of a convolution's weights and adds. */
+static __device__ __forceinline__ float npi_folded_scale(const npi_unit_params &p, int o) {
+    return p.gamma[o] * (float)(1.0 / sqrt((double)p.running_var[o] + 1e-5));
+}
+static __device__ __forceinline__ float npi_folded_bias(const npi_unit_params &p, int o) {
+    return p.beta[o] - p.running_mean[o] * npi_folded_scale(p, o);
+}
+
 /* Notes a job: a step packs the weights of all its units one after another, and all are done in one launch when the first
  * of them is used, which calls flush. */
 npos_status npi_pack_later(npi_device *dev, const npi_pack_job *job);
