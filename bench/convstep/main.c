@@ -167,8 +167,8 @@ static void step(npi_act image, npi_act gradients[3], npi_act kept) {
         double start = seconds();
         if (l->is_shortcut) { /* after its block's units: adds to what conv1 left as dx */
             npi_act sum = as_shape(dy, l->x);
-            check(
-                dev->units->backward(l->unit, rest, l->x, &l->params, &l->grads, &sum, true, NULL));
+            check(dev->units->backward(l->unit, rest, l->x, &l->params, &l->grads, &sum, true, NULL,
+                                       NULL));
             best(&l->backward, seconds() - start);
             dy = sum;
             continue;
@@ -177,7 +177,7 @@ static void step(npi_act image, npi_act gradients[3], npi_act kept) {
         if (identity) /* the residual's gradient is where dx goes, and is added to */
             dx = as_shape(masked, l->x);
         check(dev->units->backward(l->unit, dy, l->x, &l->params, &l->grads, i > 0 ? &dx : NULL,
-                                   identity, opens ? &rest : NULL));
+                                   identity, opens ? &rest : NULL, NULL));
         best(&l->backward, seconds() - start);
         npi_act used = dy;
         dy = dx;

@@ -190,7 +190,7 @@ static void time_ours(npi_device *dev, const layer *l, int batch, int runs,
         double parts[NPI_CPU_PARTS];
         npi_cpu_profile_start(clock_used != CLOCK_MONOTONIC);
         check(dev->units->forward(unit, x, &params, NULL, NULL, NULL, &y));
-        check(dev->units->backward(unit, dy, x, &params, &grads, &dx, false, NULL));
+        check(dev->units->backward(unit, dy, x, &params, &grads, &dx, false, NULL, NULL));
         npi_cpu_profile_stop(parts);
         double times[] = {parts[NPI_CPU_FORWARD], parts[NPI_CPU_BACK_DATA],
                           parts[NPI_CPU_BACK_WEIGHTS]};

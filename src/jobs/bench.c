@@ -10,7 +10,7 @@
 #include "base/memory.h"
 #include "jobs/compute.h"
 #include "jobs/options.h"
-#include "jobs/replay.h"
+#include "jobs/recording.h"
 
 enum { MOST_RUNS = 50, TOGETHER = 8 };
 
@@ -42,30 +42,31 @@ static int compare(const void *a, const void *b) {
 }
 
 /* Seconds of one run, over as many as are waited for together. */
-static npos_status once(npi_bench *bench, npi_replay *replay, int together,
+static npos_status once(npi_bench *bench, npi_recording *recording, int together,
                         npos_status (*work)(void *), void *context, double *seconds) {
     double began = npi_seconds();
     for (int i = 0; i < together; i++)
-        NPI_TRY(bench->replays ? npi_replay_run(replay, bench->dev, work, context) : work(context));
+        NPI_TRY(bench->records ? npi_recording_run(recording, bench->dev, work, context)
+                               : work(context));
     NPI_TRY(bench->dev->memory->sync(bench->dev));
     *seconds = (npi_seconds() - began) / together;
     return NPOS_OK;
 }
 
-static npos_status time_runs(npi_bench *bench, npi_replay *replay, npos_status (*work)(void *),
-                             void *context) {
+static npos_status time_runs(npi_bench *bench, npi_recording *recording,
+                             npos_status (*work)(void *), void *context) {
     double times[MOST_RUNS], total = 0, warming;
-    const int together = bench->replays && bench->dev->graph ? TOGETHER : 1;
-    NPI_TRY(once(bench, replay, 1, work, context, &warming));
+    const int together = bench->records && bench->dev->graph ? TOGETHER : 1;
+    NPI_TRY(once(bench, recording, 1, work, context, &warming));
     if (together > 1)
-        NPI_TRY(once(bench, replay, 1, work, context, &warming)); /* the recording */
+        NPI_TRY(once(bench, recording, 1, work, context, &warming)); /* the recording */
     bench->runs = 0;
     if (warming > 5) {
         times[bench->runs++] = warming;
         total = warming;
     }
     while (bench->runs < MOST_RUNS && total < 2 + (bench->runs < 3 ? 3 : 0)) {
-        NPI_TRY(once(bench, replay, together, work, context, &times[bench->runs]));
+        NPI_TRY(once(bench, recording, together, work, context, &times[bench->runs]));
         total += times[bench->runs++] * together;
     }
     qsort(times, (size_t)bench->runs, sizeof *times, compare);
@@ -75,9 +76,9 @@ static npos_status time_runs(npi_bench *bench, npi_replay *replay, npos_status (
 }
 
 npos_status npi_bench_time(npi_bench *bench, npos_status (*work)(void *context), void *context) {
-    npi_replay replay = {0};
-    npos_status status = time_runs(bench, &replay, work, context);
-    npi_replay_free(&replay, bench->dev);
+    npi_recording recording = {0};
+    npos_status status = time_runs(bench, &recording, work, context);
+    npi_recording_free(&recording, bench->dev);
     return status;
 }
 

@@ -12,7 +12,7 @@ typedef struct npi_bench {
     const npos_compute *compute; /* for messages under -v */
     char shape[128];             /* a row's own: what is run, for people */
     int images;          /* likewise: of one run, for images a second; 0: milliseconds of one run */
-    bool replays;        /* likewise: the work may be recorded (jobs/replay.h) */
+    bool records;        /* likewise: the work may be recorded (jobs/recording.h) */
     double best, median; /* seconds of one run */
     int runs;
 } npi_bench;

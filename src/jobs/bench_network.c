@@ -84,7 +84,7 @@ static npos_status run(npi_bench *bench, network *net, int n, bool training,
     NPI_TRY_GOTO(make(net, &recipe, n, training), done);
     NPI_TRY_GOTO(prepare(net, &recipe), done);
     NPI_TRY_GOTO(tell_variants(bench, net), done);
-    bench->replays = true;
+    bench->records = true;
     status = npi_bench_time(bench, work, net);
 done:
     destroy(net);

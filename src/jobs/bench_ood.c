@@ -112,7 +112,7 @@ npos_status npi_bench_synthesis(npi_bench *bench) {
     snprintf(bench->shape, sizeof bench->shape,
              "%d classes, rings of %d rows of %d, k = 300, %d outliers", CLASSES, RING, DIM,
              CLASSES * PICK * KEEP);
-    bench->replays = true;
+    bench->records = true;
     npos_status status = synthesis_make(&s);
     if (status == NPOS_OK)
         status = npi_bench_time(bench, synthesis_run, &s);
@@ -192,7 +192,7 @@ npos_status npi_bench_augment(npi_bench *bench) {
     snprintf(bench->shape, sizeof bench->shape, "%d views of 3x%dx%d, crop, flip, jitter, grey",
              NPI_BENCH_VIEWS, SIDE, SIDE);
     bench->images = NPI_BENCH_VIEWS;
-    bench->replays = true;
+    bench->records = true;
     npos_status status = augment_make(&a);
     if (status == NPOS_OK)
         status = npi_bench_time(bench, augment_run, &a);

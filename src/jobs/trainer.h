@@ -5,7 +5,7 @@
 
 #include "data/stream.h"
 #include "io/tb_events.h"
-#include "jobs/replay.h"
+#include "jobs/recording.h"
 #include "jobs/settings.h"
 #include "npos/npos.h"
 
@@ -45,7 +45,7 @@ typedef struct npi_trainer {
     uint64_t *pushed;                    /* [classes], host: embeddings that went into each ring */
     int epoch, step;                     /* the next step to run */
     int saved_epoch, saved_step;         /* where the checkpoint stands */
-    npi_replay replays[2];               /* of the step without and with R_open */
+    npi_recording recordings[2];         /* of the step without and with R_open */
     npi_pending pending[NPI_POST_SLOTS];
     int64_t posted, collected; /* steps enqueued and steps in `sums` since this process began */
     npi_epoch_sums sums;

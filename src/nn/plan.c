@@ -257,22 +257,25 @@ static npi_act gradient(npi_plan *plan, npi_act y, int at) {
     return y;
 }
 
+/* before: the layer that made x, if *dx is its whole gradient after this, else -1. */
 static npos_status layer_backward(npi_plan *plan, int i, npi_act dy, npi_act x, npi_act *dx,
-                                  bool accumulate, npi_act *dresidual) {
+                                  bool accumulate, npi_act *dresidual, int before) {
     npi_unit_params params = unit_params(plan, i), grads = unit_grads(plan, i);
     return plan->dev->units->backward(plan->unit[i], dy, x, &params, &grads, dx, accumulate,
-                                      dresidual);
+                                      dresidual, before >= 0 ? plan->unit[before] : NULL);
 }
 
-/* The gradient of the block's output lies in buffer *at; afterwards *at is where that of its input x lies. */
-static npos_status block_backward(npi_plan *plan, const npi_block *block, npi_act x, int *at) {
+/* The gradient of the block's output lies in buffer *at; afterwards *at is where that of its input x lies, which layer
+ * `before` made (-1: none). */
+static npos_status block_backward(npi_plan *plan, const npi_block *block, npi_act x, int before,
+                                  int *at) {
     int last = block->count - 1, side = (*at + 1) % 3, spare = (*at + 2) % 3, from = *at;
     npi_act dside = gradient(plan, plan->y[block->layer[last]], side);
     for (int i = last; i > 0; i--) {
         npi_act in = plan->y[block->layer[i - 1]];
         npi_act dy = gradient(plan, plan->y[block->layer[i]], from), dx = gradient(plan, in, spare);
-        NPI_TRY(
-            layer_backward(plan, block->layer[i], dy, in, &dx, false, i == last ? &dside : NULL));
+        NPI_TRY(layer_backward(plan, block->layer[i], dy, in, &dx, false, i == last ? &dside : NULL,
+                               block->layer[i - 1]));
         int held = from;
         from = spare;
         spare = held;
@@ -280,12 +283,12 @@ static npos_status block_backward(npi_plan *plan, const npi_block *block, npi_ac
     npi_act dy = gradient(plan, plan->y[block->layer[0]], from);
     if (block->shortcut < 0) {
         *at = side;
-        return layer_backward(plan, block->layer[0], dy, x, &dside, true, NULL);
+        return layer_backward(plan, block->layer[0], dy, x, &dside, true, NULL, before);
     }
     npi_act dx = gradient(plan, x, spare);
     *at = spare;
-    NPI_TRY(layer_backward(plan, block->layer[0], dy, x, &dx, false, NULL));
-    return layer_backward(plan, block->shortcut, dside, x, &dx, true, NULL);
+    NPI_TRY(layer_backward(plan, block->layer[0], dy, x, &dx, false, NULL, -1));
+    return layer_backward(plan, block->shortcut, dside, x, &dx, true, NULL, before);
 }
 
 npos_status npi_plan_backward(npi_plan *plan, const float *h, float *dh) {
@@ -301,9 +304,10 @@ npos_status npi_plan_backward(npi_plan *plan, const float *h, float *dh) {
     npi_act map = gradient(plan, plan->y[final->layer[final->count - 1]], at);
     NPI_TRY(plan->dev->pools->mean_backward(plan->dev, dh, map));
     for (int b = arch->block_count - 1; b >= 0; b--) {
-        const npi_block *before = b > 0 ? &arch->blocks[b - 1] : NULL;
-        npi_act x = before ? plan->y[before->layer[before->count - 1]] : plan->pooled;
-        NPI_TRY(block_backward(plan, &arch->blocks[b], x, &at));
+        const npi_block *above = b > 0 ? &arch->blocks[b - 1] : NULL;
+        int before = above ? above->layer[above->count - 1] : arch->max_pool ? -1 : 0;
+        npi_act x = above ? plan->y[before] : plan->pooled;
+        NPI_TRY(block_backward(plan, &arch->blocks[b], x, before, &at));
     }
     if (arch->max_pool) {
         npi_act dpooled = gradient(plan, plan->pooled, at),
@@ -311,5 +315,6 @@ npos_status npi_plan_backward(npi_plan *plan, const float *h, float *dh) {
         NPI_TRY(plan->dev->pools->max_backward(plan->dev, dpooled, plan->pool_index, dstem));
         at = (at + 1) % 3;
     }
-    return layer_backward(plan, 0, gradient(plan, plan->y[0], at), plan->input, NULL, false, NULL);
+    return layer_backward(plan, 0, gradient(plan, plan->y[0], at), plan->input, NULL, false, NULL,
+                          -1);
 }

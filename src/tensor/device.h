@@ -152,10 +152,12 @@ typedef struct npi_unit_ops {
     /* Backward of the newest forward.  dy: gradient of y, may be overwritten.  For a shortcut unit,
      * dy is what its main unit wrote to `dresidual`.  grads are overwritten, not added to.  dx may
      * be NULL when needs_dx is false; accumulate: dx += instead of dx =.  dresidual (NULL where
-     * there was neither residual nor shortcut): dy times ReLU's mask. */
+     * there was neither residual nor shortcut): dy times ReLU's mask.  before (may be NULL): the unit
+     * whose newest output is x, if dx is then the whole gradient of x and its backward is called
+     * with it: a device may sum up on the way what that needs. */
     npos_status (*backward)(npi_unit *unit, npi_act dy, npi_act x, const npi_unit_params *params,
                             const npi_unit_params *grads, npi_act *dx, bool accumulate,
-                            npi_act *dresidual);
+                            npi_act *dresidual, npi_unit *before);
     /* The chosen variants, one line, for -v: "fwd avx512 n8x3, bwd_x ..., bwd_w ...". */
     const char *(*variant)(npi_unit *unit);
 } npi_unit_ops;

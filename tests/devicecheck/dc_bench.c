@@ -56,7 +56,7 @@ static npos_status unit_forward(void *state) {
 static npos_status unit_backward(void *state) {
     unit_job *u = state;
     return u->dev->units->backward(u->unit, u->dy, u->x, &u->params, &u->grads,
-                                   u->dx.data ? &u->dx : NULL, false, NULL);
+                                   u->dx.data ? &u->dx : NULL, false, NULL, NULL);
 }
 
 static npos_status unit_infer(void *state) {

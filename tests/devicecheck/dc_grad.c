@@ -93,7 +93,8 @@ static void grad_unit(dc *d, bool relu, int stride, int kernel) {
             dr = {N, O, oh, oh, dc_host(d, out * 4)};
     for (size_t i = 0; i < out; i++)
         ((float *)dy.data)[i] = s.r[i];
-    npos_status status = dev->units->backward(s.unit, dy, s.x, &s.params, &grads, &dx, false, &dr);
+    npos_status status =
+        dev->units->backward(s.unit, dy, s.x, &s.params, &grads, &dx, false, &dr, NULL);
     if (dc_passed(d, "backward", status)) {
         double t = 5e-3, tolerance = 3e-3;
         check_direction(&(probe){d, "x", unit_value, &s}, s.x.data, in, dx.data, t, tolerance);

@@ -186,7 +186,7 @@ static void run_unit(dc *d, const shape *s, dc_unit *u) {
             dadd = dc_act_at(dresidual, i);
         DC_RUN(d->side[i]->units->backward(u->unit[i], dc_act_at(dy, i), dc_act_at(x, i), &params,
                                            &grads, s->dx ? &back : NULL, s->accumulate,
-                                           s->residual ? &dadd : NULL));
+                                           s->residual ? &dadd : NULL, NULL));
     }
     dc_act_check(d, y, DC_ACT);
     dc_unit_check_stats(d, u);
@@ -264,8 +264,9 @@ static void run_shortcut(dc *d, const shape *s, dc_unit *main, dc_unit *side) {
         npi_unit_params gm = dc_unit_grads(main, i), gs = dc_unit_grads(side, i);
         npi_act dto = dc_act_at(dh, i), dres = dc_act_at(dr, i), back = dc_act_at(dx, i);
         DC_RUN(units->backward(main->unit[i], dc_act_at(dy, i), dc_act_at(h, i), &pm, &gm, &dto,
-                               false, &dres));
-        DC_RUN(units->backward(side->unit[i], dres, dc_act_at(x, i), &ps, &gs, &back, false, NULL));
+                               false, &dres, NULL));
+        DC_RUN(units->backward(side->unit[i], dres, dc_act_at(x, i), &ps, &gs, &back, false, NULL,
+                               NULL));
     }
     dc_act_check(d, y, DC_ACT);
     dc_act_check(d, dh, DC_ACT_GRAD);

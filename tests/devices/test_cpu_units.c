@@ -419,13 +419,13 @@ static void run_shape(npi_device *dev, const shape *s, record *all, bool truth) 
                      NPOS_OK);
     assert_int_equal(dev->units->backward(main.unit, ady, main.ax, &main.params, &main.grads,
                                           &main.adx, s->accumulate,
-                                          s->extra == ALONE ? NULL : &dresidual),
+                                          s->extra == ALONE ? NULL : &dresidual, NULL),
                      NPOS_OK);
     check_pads(dev, dresidual.n && s->extra != ALONE ? dresidual : y);
     float *masked = s->extra == ALONE ? NULL : exported(dev, dresidual);
     if (s->extra == SHORTCUT)
         assert_int_equal(dev->units->backward(cut.unit, dresidual, cut.ax, &cut.params, &cut.grads,
-                                              &cut.adx, s->accumulate, NULL),
+                                              &cut.adx, s->accumulate, NULL, NULL),
                          NPOS_OK);
     assert_true(npi_memory_calls() == calls); /* nothing is allocated in a step */
     check_pads(dev, y);

@@ -383,7 +383,9 @@ static void backward_norm(npi_unit *unit, npi_act dy, const npi_unit_params *gra
 
 static npos_status unit_backward(npi_unit *unit, npi_act dy, npi_act x,
                                  const npi_unit_params *params, const npi_unit_params *grads,
-                                 npi_act *dx, bool accumulate, npi_act *dresidual) {
+                                 npi_act *dx, bool accumulate, npi_act *dresidual,
+                                 npi_unit *before) {
+    (void)before;
     (void)params; /* gamma went into the forward's scale, the weights into the packed copy */
     NPI_TRY(check_training(unit, "backward was called"));
     NPI_TRY(check_output(unit, "dy", dy));

@@ -24,11 +24,18 @@ static npos_status plan_pass(npi_convs *c, npi_conv_pass pass, bool accumulate, 
 
 /* ---- creation ---- */
 
+static npos_status plan_bias(npi_convs *c) {
+    return c->dev->memory->alloc(c->dev, (size_t)c->shape.out_c * sizeof(float), c->shape.name,
+                                 &c->bias);
+}
+
 static npos_status plan_own(npi_convs *c) {
     npi_device *dev = c->dev;
     const npi_conv_desc *d = &c->shape;
     c->plan = npi_conv90_plan(d->n, d->h, d->w, d->c, npi_cuda_of(dev)->multiprocessors);
     NPI_TRY(dev->memory->alloc(dev, npi_conv90_image_bytes(d->c), d->name, &c->image));
+    if (!c->training)
+        return plan_bias(c);
     if (d->c == NPI_CONV90_K)
         NPI_TRY(dev->memory->alloc(dev, npi_conv90_image_bytes(d->c), d->name, &c->image_backward));
     return dev->memory->alloc(dev, (size_t)c->plan.blocks * 2 * NPI_CONV90_K * sizeof(float),
@@ -51,9 +58,7 @@ static npos_status plan_inference(npi_convs *c) {
     npos_status status = plan_pass(c, NPI_CONV_BIAS, false, true, &c->fused);
     if (status == NPOS_UNSUPPORTED)
         return plan_pass(c, NPI_CONV_FORWARD, false, false, &c->forward);
-    NPI_TRY(status);
-    return c->dev->memory->alloc(c->dev, (size_t)c->shape.out_c * sizeof(float), c->shape.name,
-                                 &c->bias);
+    return status == NPOS_OK ? plan_bias(c) : status;
 }
 
 npos_status npi_convs_create(npi_device *dev, const char *name, const npi_unit_desc *desc, int oh,
@@ -78,7 +83,7 @@ npos_status npi_convs_create(npi_device *dev, const char *name, const npi_unit_d
     d->relu = desc->relu;
     out->own =
         desc->training && dev->compute == NPI_BF16 && desc->out_c == NPI_CONV90_K &&
-        desc->pad == 1 && (d->c == NPI_CONV90_K || !desc->needs_dx) &&
+        desc->pad == 1 && (d->c == NPI_CONV90_K || !desc->needs_dx || !desc->training) &&
         (desc->c == d->c || d->c == 8) &&
         npi_conv90_serves(npi_cuda_of(dev)->capability, d->kernel, d->stride, d->c, d->out_c);
     if (out->own)
@@ -99,6 +104,9 @@ void npi_convs_free(npi_convs *c) {
 }
 
 npos_status npi_convs_pack(npi_convs *c, const npi_unit_params *params) {
+    if (c->own && !c->training)
+        return npi_conv90_fold(params, c->weights.c, c->shape.c, c->image, c->bias,
+                               npi_cuda_stream(c->dev));
     if (c->own)
         return npi_conv90_pack(params->weight, c->weights.c, c->shape.c, c->image,
                                c->image_backward, npi_cuda_stream(c->dev));
@@ -112,10 +120,10 @@ npos_status npi_convs_forward(npi_convs *c, const void *x, void *y, const float 
                               int *blocks) {
     npi_conv_args args = {};
     if (c->own) {
-        *sums = c->shape.w % 16 == 0 ? c->sums : NULL; /* else columns outside of the image count */
+        *sums = c->sums;
         *blocks = c->plan.blocks;
         NPI_TRY(npi_conv90_run(&c->plan, (const __nv_bfloat16 *)x, c->image, (__nv_bfloat16 *)y,
-                               false, (float *)*sums, npi_cuda_stream(c->dev)));
+                               false, c->sums, npi_cuda_stream(c->dev)));
         return npi_cuda_launched(c->dev, c->shape.name);
     }
     *sums = NULL;
@@ -132,6 +140,12 @@ npos_status npi_convs_infer(npi_convs *c, const void *x, const void *residual, v
     if ((residual != NULL) != c->shape.residual)
         return npi_fail(NPOS_INTERNAL, "%s: planned %s residual, run %s", c->shape.name,
                         c->shape.residual ? "with" : "without", residual ? "with" : "without");
+    if (c->own) {
+        NPI_TRY(npi_conv90_infer(&c->plan, (const __nv_bfloat16 *)x, c->image, c->bias,
+                                 (const __nv_bfloat16 *)residual, c->shape.relu, (__nv_bfloat16 *)y,
+                                 npi_cuda_stream(c->dev)));
+        return npi_cuda_launched(c->dev, c->shape.name);
+    }
     NPI_TRY(npi_pack_flush(c->dev));
     args.name = c->shape.name;
     args.x = (void *)x;
@@ -189,8 +203,17 @@ static npos_status plan_data(npi_convs *c, bool accumulate) {
     return accumulate && c->dx ? plan_data(c, false) : NPOS_OK;
 }
 
-npos_status npi_convs_data(npi_convs *c, const void *dy, void *dx, bool accumulate) {
+npos_status npi_convs_data(npi_convs *c, const void *dy, void *dx, bool accumulate,
+                           const npi_conv90_before *before, const float **sums, int *blocks) {
     npi_conv_args args = {};
+    *sums = NULL;
+    if (c->own && before) {
+        *sums = c->sums;
+        *blocks = c->plan.blocks;
+        NPI_TRY(npi_conv90_back(&c->plan, (const __nv_bfloat16 *)dy, c->image_backward, before,
+                                (__nv_bfloat16 *)dx, accumulate, c->sums, npi_cuda_stream(c->dev)));
+        return npi_cuda_launched(c->dev, c->shape.name);
+    }
     if (c->own) {
         NPI_TRY(npi_conv90_run(&c->plan, (const __nv_bfloat16 *)dy, c->image_backward,
                                (__nv_bfloat16 *)dx, accumulate, NULL, npi_cuda_stream(c->dev)));

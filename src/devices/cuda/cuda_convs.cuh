@@ -38,12 +38,18 @@ npos_status npi_convs_pack(npi_convs *convs, const npi_unit_params *params);
 /* y = conv(x).  *sums = [*blocks][2][64] sums of y and of its squares, or NULL where nobody took them. */
 npos_status npi_convs_forward(npi_convs *convs, const void *x, void *y, const float **sums,
                               int *blocks);
-/* y = all of an inference unit.  Only where convs->fused. */
+/* Whether npi_convs_infer serves this inference unit: convolution, batch norm, residual and ReLU in one. */
+static inline bool npi_convs_fused(const npi_convs *convs) {
+    return !convs->training && (convs->fused || convs->own);
+}
+/* y = all of an inference unit. */
 npos_status npi_convs_infer(npi_convs *convs, const void *x, const void *residual, void *y);
 /* dweight = the weight's gradient, in the arena's layout. */
 npos_status npi_convs_filter(npi_convs *convs, const void *x, const void *dy, float *dweight);
-/* dx = or += the input's gradient. */
-npos_status npi_convs_data(npi_convs *convs, const void *dy, void *dx, bool accumulate);
+/* dx = or += the input's gradient.  before (NULL: none): of the unit that made the input; *sums = [*blocks][2][64] sums of
+ * its dz and dz (c - mean), valid until the next call, or NULL where they were not taken. */
+npos_status npi_convs_data(npi_convs *convs, const void *dy, void *dx, bool accumulate,
+                           const npi_conv90_before *before, const float **sums, int *blocks);
 
 /* One line for -v. */
 void npi_convs_variant(const npi_convs *convs, char *to, size_t bytes);

@@ -61,6 +61,30 @@ struct pair8 {
     float a[8], b[8];
 };
 
+/* total[2 SLAB], in shared memory: the sum over sums[blocks][2 SLAB].  A thread takes four neighbours of every
+ * FINISHERS-th block.  Called by all threads of a block. */
+static __device__ void add_blocks(const float *sums, int blocks, double *total) {
+    __shared__ double ends[FINISHERS][2 * SLAB];
+    const int four = threadIdx.x % (2 * SLAB / 4), share = threadIdx.x / (2 * SLAB / 4);
+    double sum[4] = {};
+#pragma unroll 8
+    for (int i = share; i < blocks; i += FINISHERS) {
+        const float4 v = __ldcg((const float4 *)(sums + (size_t)i * 2 * SLAB) + four);
+        sum[0] += v.x, sum[1] += v.y, sum[2] += v.z, sum[3] += v.w;
+    }
+#pragma unroll
+    for (int j = 0; j < 4; j++)
+        ends[share][four * 4 + j] = sum[j];
+    __syncthreads();
+    if (threadIdx.x < 2 * SLAB) {
+        double all = 0.0;
+        for (int i = 0; i < FINISHERS; i++)
+            all += ends[i][threadIdx.x];
+        total[threadIdx.x] = all;
+    }
+    __syncthreads();
+}
+
 /* Sums a block's pairs over its lanes, writes them to `partial` and tells whether this block is the slab's last.  Then
  * total[0..64) and [64..128) are the slab's sums over all blocks. */
 static __device__ bool slab_sums(pair8 mine, float *partial, uint32_t *arrived, double *total) {
@@ -102,29 +126,7 @@ static __device__ bool slab_sums(pair8 mine, float *partial, uint32_t *arrived, 
     if (!last)
         return false;
     __threadfence();
-    /* a thread takes four neighbouring sums of every FINISHERS-th block */
-    __shared__ double ends[FINISHERS][2 * SLAB];
-    const int four = threadIdx.x % (2 * SLAB / 4), share = threadIdx.x / (2 * SLAB / 4);
-    double sum[4] = {};
-#pragma unroll 8
-    for (int i = share; i < gridDim.x; i += FINISHERS) {
-        float4 v = __ldcg((const float4 *)(slab + (size_t)i * 2 * SLAB) + four);
-        sum[0] += v.x;
-        sum[1] += v.y;
-        sum[2] += v.z;
-        sum[3] += v.w;
-    }
-#pragma unroll
-    for (int j = 0; j < 4; j++)
-        ends[share][four * 4 + j] = sum[j];
-    __syncthreads();
-    if (threadIdx.x < 2 * SLAB) {
-        double all = 0.0;
-        for (int i = 0; i < FINISHERS; i++)
-            all += ends[i][threadIdx.x];
-        total[threadIdx.x] = all;
-    }
-    __syncthreads();
+    add_blocks(slab, (int)gridDim.x, total);
     return true;
 }
 
@@ -206,36 +208,19 @@ npos_status npi_norm_stats(npi_norm *norm, const void *c, const npi_unit_params 
     return npi_cuda_launched(norm->dev, norm->name);
 }
 
-/* sums: [blocks][2][SLAB] of the map and of its squares.  A thread takes four neighbours of every FINISHERS-th block. */
 static __global__ void __launch_bounds__(THREADS)
-    from_sums_kernel(const float4 *sums, int blocks, int64_t rows, moments_to to) {
-    __shared__ double ends[FINISHERS][2 * SLAB];
-    const int four = threadIdx.x % (2 * SLAB / 4), share = threadIdx.x / (2 * SLAB / 4);
-    double sum[4] = {};
-#pragma unroll 8
-    for (int i = share; i < blocks; i += FINISHERS) {
-        const float4 v = sums[i * (2 * SLAB / 4) + four];
-        sum[0] += v.x, sum[1] += v.y, sum[2] += v.z, sum[3] += v.w;
-    }
-#pragma unroll
-    for (int j = 0; j < 4; j++)
-        ends[share][four * 4 + j] = sum[j];
-    __syncthreads();
-    if (threadIdx.x >= SLAB)
-        return;
-    double first = 0.0, second = 0.0;
-    for (int i = 0; i < FINISHERS; i++) {
-        first += ends[i][threadIdx.x];
-        second += ends[i][SLAB + threadIdx.x];
-    }
-    const double count = (double)rows, m = first / count;
-    to.take(threadIdx.x, count, m, second / count - m * m);
+    from_sums_kernel(const float *sums, int blocks, int64_t rows, moments_to to) {
+    __shared__ double total[2 * SLAB];
+    add_blocks(sums, blocks, total);
+    const double count = (double)rows, m = total[threadIdx.x % SLAB] / count;
+    if (threadIdx.x < SLAB)
+        to.take(threadIdx.x, count, m, total[SLAB + threadIdx.x] / count - m * m);
 }
 
 npos_status npi_norm_from_sums(npi_norm *norm, const float *sums, int blocks,
                                const npi_unit_params *params) {
-    from_sums_kernel<<<1, THREADS, 0, npi_cuda_stream(norm->dev)>>>(
-        (const float4 *)sums, blocks, norm->rows, moments_of(norm, params));
+    from_sums_kernel<<<1, THREADS, 0, npi_cuda_stream(norm->dev)>>>(sums, blocks, norm->rows,
+                                                                    moments_of(norm, params));
     return npi_cuda_launched(norm->dev, norm->name);
 }
 
@@ -374,15 +359,31 @@ static __device__ __forceinline__ float masked(float dy, unsigned bits, int j) {
     return bits >> j & 1 ? dy : 0.0f;
 }
 
+struct gradients_to {
+    const float *inverse, *gamma;
+    float *factor, *dgamma, *dbeta;
+    int c, cp;
+
+    /* Of one channel, from S1 and S2 below. */
+    __device__ void take(int at, double rows, double s1, double s2) const {
+        const double inv = inverse[at];
+        factor[at] = at < c ? (float)(inv * (double)gamma[at]) : 0.0f;
+        factor[cp + at] = (float)(s1 / rows);
+        factor[2 * cp + at] = (float)(inv * inv * s2 / rows);
+        if (at < c) {
+            dgamma[at] = (float)(inv * s2);
+            dbeta[at] = (float)s1;
+        }
+    }
+};
+
 /* With S1 = sum dz and S2 = sum dz (c - mean) over all rows:
  *   dc = gamma inverse (dz - S1 / rows - (c - mean) inverse^2 S2 / rows)
  * factor holds gamma inverse, S1 / rows and inverse^2 S2 / rows. */
 template <typename T>
 static __global__ void __launch_bounds__(THREADS)
-    backward_sums_kernel(const T *dy, const T *x, const uint8_t *passed, int64_t rows, int c,
-                         int cp, const float *mean, const float *inverse, const float *gamma,
-                         float *partial, uint32_t *arrived, float *factor, float *dgamma,
-                         float *dbeta) {
+    backward_sums_kernel(const T *dy, const T *x, const uint8_t *passed, int64_t rows, int cp,
+                         const float *mean, float *partial, uint32_t *arrived, gradients_to to) {
     __shared__ double total[2 * SLAB];
     const int channel = blockIdx.y * SLAB + threadIdx.x % GROUPS * 8;
     pair8 mine = {};
@@ -420,14 +421,15 @@ static __global__ void __launch_bounds__(THREADS)
     const int at = blockIdx.y * SLAB + threadIdx.x;
     if (at >= cp)
         return;
-    const double s1 = total[threadIdx.x], s2 = total[SLAB + threadIdx.x], inv = inverse[at];
-    factor[at] = at < c ? (float)(inv * (double)gamma[at]) : 0.0f;
-    factor[cp + at] = (float)(s1 / (double)rows);
-    factor[2 * cp + at] = (float)(inv * inv * s2 / (double)rows);
-    if (at < c) {
-        dgamma[at] = (float)(inv * s2);
-        dbeta[at] = (float)s1;
-    }
+    to.take(at, (double)rows, total[threadIdx.x], total[SLAB + threadIdx.x]);
+}
+
+static __global__ void __launch_bounds__(THREADS)
+    backward_from_sums_kernel(const float *sums, int blocks, int64_t rows, gradients_to to) {
+    __shared__ double total[2 * SLAB];
+    add_blocks(sums, blocks, total);
+    if (threadIdx.x < SLAB)
+        to.take(threadIdx.x, (double)rows, total[threadIdx.x], total[SLAB + threadIdx.x]);
 }
 
 template <typename T>
@@ -474,28 +476,23 @@ static __global__ void __launch_bounds__(MAP_THREADS)
     }
 }
 
-struct backward_args {
-    void *dy;
-    const void *x;
-    const uint8_t *passed;
-    const npi_unit_params *params, *grads;
-    void *dresidual;
-};
-
-template <typename T> static void launch_backward(npi_norm *n, const backward_args *a) {
+template <typename T> static void launch_backward(npi_norm *n, const npi_norm_gradient *g) {
     cudaStream_t stream = npi_cuda_stream(n->dev);
-    backward_sums_kernel<T><<<dim3((unsigned)n->chunks, (unsigned)n->slabs), THREADS, 0, stream>>>(
-        (const T *)a->dy, (const T *)a->x, a->passed, n->rows, n->c, n->cp, n->mean, n->inverse,
-        a->params->gamma, n->partial, n->arrived, n->factor, a->grads->gamma, a->grads->beta);
+    const gradients_to to = {
+        n->inverse, g->params->gamma, n->factor, g->grads->gamma, g->grads->beta, n->c, n->cp};
+    if (g->sums)
+        backward_from_sums_kernel<<<1, THREADS, 0, stream>>>(g->sums, g->blocks, n->rows, to);
+    else
+        backward_sums_kernel<T>
+            <<<dim3((unsigned)n->chunks, (unsigned)n->slabs), THREADS, 0, stream>>>(
+                (const T *)g->dy, (const T *)g->c, g->passed, n->rows, n->cp, n->mean, n->partial,
+                n->arrived, to);
     backward_apply_kernel<T><<<map_blocks(n), map_threads(n), 0, stream>>>(
-        n->rows * (n->cp / 8), n->cp, (T *)a->dy, (const T *)a->x, a->passed, n->mean, n->factor,
-        (T *)a->dresidual);
+        n->rows * (n->cp / 8), n->cp, (T *)g->dy, (const T *)g->c, g->passed, n->mean, n->factor,
+        (T *)g->dresidual);
 }
 
-npos_status npi_norm_backward(npi_norm *norm, void *dy, const void *c, const uint8_t *passed,
-                              const npi_unit_params *params, const npi_unit_params *grads,
-                              void *dresidual) {
-    const backward_args args = {dy, c, passed, params, grads, dresidual};
-    NPI_BY_TYPE(norm->dev, launch_backward, norm, &args);
+npos_status npi_norm_backward(npi_norm *norm, const npi_norm_gradient *gradient) {
+    NPI_BY_TYPE(norm->dev, launch_backward, norm, gradient);
     return npi_cuda_launched(norm->dev, norm->name);
 }

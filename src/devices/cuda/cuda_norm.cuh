@@ -49,11 +49,20 @@ typedef struct npi_norm_apply {
 /* y = relu?( (c - mean) inverse gamma + beta + residual ) */
 npos_status npi_norm_forward(npi_norm *norm, const npi_norm_apply *apply);
 
-/* With dz = dy, where `passed` (NULL: everywhere):
+typedef struct npi_norm_gradient {
+    void *dy;
+    const void *c;
+    const uint8_t *passed; /* NULL: everywhere */
+    const npi_unit_params *params, *grads;
+    void *dresidual; /* may be NULL */
+    const float *
+        sums; /* [blocks][2][64] of dz and of dz (c - mean), if its maker took them; 64 channels; else NULL */
+    int blocks;
+} npi_norm_gradient;
+
+/* With dz = dy where `passed`:
  *   dbeta = sum dz,   dgamma = inverse sum dz (c - mean)
- *   dy <- the gradient of c,   dresidual (may be NULL) = dz. */
-npos_status npi_norm_backward(npi_norm *norm, void *dy, const void *c, const uint8_t *passed,
-                              const npi_unit_params *params, const npi_unit_params *grads,
-                              void *dresidual);
+ *   dy <- the gradient of c,   dresidual = dz. */
+npos_status npi_norm_backward(npi_norm *norm, const npi_norm_gradient *gradient);
 
 #endif

@@ -15,6 +15,9 @@ struct npi_unit {
     void *conv;      /* training: the convolution's output */
     uint8_t *passed; /* training with ReLU: where it let through */
     bool ran;
+    const float *
+        dy_sums; /* of the newest forward's gradient, where the unit behind took them: cuda_norm.cuh */
+    int dy_blocks;
 };
 
 /* ---- creation ---- */
@@ -146,6 +149,7 @@ static npos_status forward(npi_unit *unit, npi_act x, const npi_unit_params *par
                         shortcut->name);
     NPI_TRY(convolve(u, x.data, params));
     u->ran = true;
+    u->dy_sums = NULL;
     if (!y)
         return NPOS_OK;
     npi_norm_apply apply = {};
@@ -165,7 +169,7 @@ static npos_status infer(npi_unit *unit, npi_act x, const npi_unit_params *param
     npi_norm_apply apply = {};
     const float *unused;
     int blocks;
-    if (unit->convs.fused)
+    if (npi_convs_fused(&unit->convs))
         return npi_convs_infer(&unit->convs, x.data, residual ? residual->data : NULL, y->data);
     NPI_TRY(npi_convs_forward(&unit->convs, x.data, y->data, &unused, &blocks));
     NPI_TRY(npi_norm_running(&unit->norm, params));
@@ -179,16 +183,37 @@ static npos_status infer(npi_unit *unit, npi_act x, const npi_unit_params *param
 
 /* ---- backward ---- */
 
+/* The input's gradient; where `before` made the input, the sums over it that its batch norm needs. */
+static npos_status data_gradient(npi_unit *u, void *dc, npi_act dx, bool accumulate,
+                                 npi_unit *before) {
+    npi_conv90_before made = {};
+    const float *sums;
+    int blocks;
+    bool takes = before && before->passed && before->conv && before->desc.out_c == NPI_CONV90_K;
+    if (takes)
+        made = {(const __nv_bfloat16 *)before->conv, before->norm.mean, before->passed};
+    NPI_TRY(
+        npi_convs_data(&u->convs, dc, dx.data, accumulate, takes ? &made : NULL, &sums, &blocks));
+    if (sums) {
+        before->dy_sums = sums;
+        before->dy_blocks = blocks;
+    }
+    return NPOS_OK;
+}
+
 static npos_status backward(npi_unit *unit, npi_act dy, npi_act x, const npi_unit_params *params,
                             const npi_unit_params *grads, npi_act *dx, bool accumulate,
-                            npi_act *dresidual) {
+                            npi_act *dresidual, npi_unit *before) {
     npi_unit *u = unit;
     if (!u->ran)
         return npi_fail(NPOS_INTERNAL, "unit '%s': backward before forward", u->name);
-    NPI_TRY(npi_norm_backward(&u->norm, dy.data, u->conv, u->passed, params, grads,
-                              dresidual ? dresidual->data : NULL));
+    const npi_norm_gradient gradient = {dy.data,    u->conv,     u->passed,
+                                        params,     grads,       dresidual ? dresidual->data : NULL,
+                                        u->dy_sums, u->dy_blocks};
+    u->dy_sums = NULL;
+    NPI_TRY(npi_norm_backward(&u->norm, &gradient));
     NPI_TRY(npi_convs_filter(&u->convs, x.data, dy.data, grads->weight));
-    return dx ? npi_convs_data(&u->convs, dy.data, dx->data, accumulate) : NPOS_OK;
+    return dx ? data_gradient(u, dy.data, *dx, accumulate, before) : NPOS_OK;
 }
 
 static const char *variant(npi_unit *unit) {

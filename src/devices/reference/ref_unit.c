@@ -354,7 +354,8 @@ static void through_norm(npi_unit *u, npi_act dy, const npi_unit_params *params,
 
 static npos_status backward(npi_unit *unit, npi_act dy, npi_act x, const npi_unit_params *params,
                             const npi_unit_params *grads, npi_act *dx, bool accumulate,
-                            npi_act *dresidual) {
+                            npi_act *dresidual, npi_unit *before) {
+    (void)before;
     if (!unit->ran)
         return npi_fail(NPOS_INVALID_ARGUMENT, "unit '%s': backward without a training forward",
                         unit->name);

@@ -1,4 +1,4 @@
-#include "jobs/replay.h"
+#include "jobs/recording.h"
 
 static npos_status record(npi_device *dev, npos_status (*work)(void *context), void *context,
                           npi_graph **out) {
@@ -7,8 +7,8 @@ static npos_status record(npi_device *dev, npos_status (*work)(void *context), v
     return status != NPOS_OK ? status : ended;
 }
 
-npos_status npi_replay_run(npi_replay *r, npi_device *dev, npos_status (*work)(void *context),
-                           void *context) {
+npos_status npi_recording_run(npi_recording *r, npi_device *dev, npos_status (*work)(void *context),
+                              void *context) {
     if (!dev->graph || !r->ran) {
         r->ran = true;
         return work(context);
@@ -18,8 +18,8 @@ npos_status npi_replay_run(npi_replay *r, npi_device *dev, npos_status (*work)(v
     return dev->graph->launch(dev, r->graph);
 }
 
-void npi_replay_free(npi_replay *r, npi_device *dev) {
+void npi_recording_free(npi_recording *r, npi_device *dev) {
     if (r->graph)
         dev->graph->free(dev, r->graph);
-    *r = (npi_replay){0};
+    *r = (npi_recording){0};
 }
