@@ -18,14 +18,17 @@ static const struct {
     const char *name;
     npos_status (*run)(npi_bench *bench);
     const char *precision; /* NULL: the device's */
-} rows[] = {{"step", npi_bench_step, NULL},
-            {"step-open", npi_bench_step_open, NULL},
-            {"encoder", npi_bench_encoder, NULL},
-            {"knn", npi_bench_knn, "fp32"},
-            {"synthesis", npi_bench_synthesis, "fp32"},
-            {"augment", npi_bench_augment, NULL},
-            {"inference", npi_bench_inference, NULL},
-            {"decode", npi_bench_decode, "uint8"}};
+    bool heavy;            /* on hosts only where it is named */
+} rows[] = {{"step", npi_bench_step, NULL, false},
+            {"step-open", npi_bench_step_open, NULL, false},
+            {"encoder", npi_bench_encoder, NULL, false},
+            {"knn", npi_bench_knn, "fp32", false},
+            {"synthesis", npi_bench_synthesis, "fp32", false},
+            {"augment", npi_bench_augment, NULL, false},
+            {"inference", npi_bench_inference, NULL, false},
+            {"decode", npi_bench_decode, "uint8", false},
+            {"step-cifar100", npi_bench_step_cifar100, NULL, true},
+            {"step-imagenet100", npi_bench_step_imagenet100, NULL, true}};
 enum { ROWS = sizeof rows / sizeof *rows };
 
 void npos_bench_options_init(npos_bench_options *options) {
@@ -106,7 +109,8 @@ static npos_status choose(const char *only, unsigned *chosen) {
         if (found < 0)
             return npi_hint(
                 npi_fail(NPOS_INVALID_ARGUMENT, "bench '%s' is not known", word),
-                "benchmarks: step, step-open, encoder, knn, synthesis, augment, inference, decode");
+                "benchmarks: step, step-open, encoder, knn, synthesis, augment, inference, decode, "
+                "step-cifar100, step-imagenet100");
         *chosen |= 1u << found;
         at += length + (at[length] == ',');
     }
@@ -130,7 +134,7 @@ static json_t *result(const npi_bench *bench, int row) {
 
 static void print(const json_t *row, FILE *out) {
     double value = json_real_value(json_object_get(row, "value"));
-    fprintf(out, "%-10s  %*.*f %-8s  %-5s %s\n", json_string_value(json_object_get(row, "name")),
+    fprintf(out, "%-16s  %*.*f %-8s  %-5s %s\n", json_string_value(json_object_get(row, "name")),
             11,
             value < 100    ? 2
             : value < 1000 ? 1
@@ -147,14 +151,14 @@ static npos_status run_rows(const npos_bench_options *options, npi_device *dev, 
     if (options->table)
         fprintf(options->table, "%s: %s\n", dev->name, dev->description);
     for (int i = 0; i < ROWS; i++) {
-        if (!(chosen & 1u << i))
+        if (!(chosen & 1u << i) || (rows[i].heavy && dev->host && !options->only))
             continue;
         NPI_TRY(npi_compute_progress(compute, "bench", i, ROWS, rows[i].name));
         npi_bench bench = {.dev = dev, .compute = compute};
         npos_status status = rows[i].run(&bench);
         if (status == NPOS_UNSUPPORTED && !options->only) {
             if (options->table)
-                fprintf(options->table, "%-10s  left out: %s\n", rows[i].name,
+                fprintf(options->table, "%-16s  left out: %s\n", rows[i].name,
                         npos_error_message());
             continue;
         }

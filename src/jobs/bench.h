@@ -33,6 +33,10 @@ NPOS_MUST_CHECK npos_status npi_bench_inference(npi_bench *bench);
 NPOS_MUST_CHECK npos_status npi_bench_step(npi_bench *bench);
 NPOS_MUST_CHECK npos_status npi_bench_step_open(npi_bench *bench);
 
+/* The trainer's steps with R_open of two larger recipes; on hosts with a small batch. */
+NPOS_MUST_CHECK npos_status npi_bench_step_cifar100(npi_bench *bench);
+NPOS_MUST_CHECK npos_status npi_bench_step_imagenet100(npi_bench *bench);
+
 /* The 300th neighbour of 1,000 queries (10,000 on other than host devices) among 50,000 rows of 512 numbers. */
 NPOS_MUST_CHECK npos_status npi_bench_knn(npi_bench *bench);
 

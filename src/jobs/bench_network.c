@@ -159,6 +159,22 @@ static npos_status fill_rings(network *net) {
     return status;
 }
 
+/* Prototypes along the axes: from zeros the gradients would be so small that processors slow down. */
+static npos_status fill_prototypes(network *net) {
+    npi_device *dev = net->dev;
+    size_t proj = (size_t)net->model.proj;
+    float *host;
+    NPI_TRY(npi_alloc(&host, CLASSES * proj, sizeof *host, "prototypes"));
+    for (size_t c = 0; c < CLASSES; c++)
+        host[c * proj + c] = 1.0f;
+    npos_status status =
+        dev->memory->upload(dev, net->objective.mu, host, CLASSES * proj * sizeof *host);
+    if (status == NPOS_OK)
+        status = dev->memory->sync(dev);
+    npi_free(host);
+    return status;
+}
+
 static npos_status fill_labels(network *net, int batch, int samples) {
     npi_device *dev = net->dev;
     int32_t *numbers;
@@ -188,6 +204,7 @@ static npos_status make_objective(network *net, const npi_recipe *recipe) {
     NPI_TRY(random_images(dev, recipe->batch, &net->images));
     NPI_TRY(fill_labels(net, recipe->batch, desc.samples));
     NPI_TRY(fill_rings(net));
+    NPI_TRY(fill_prototypes(net));
     return dev->memory->upload(dev, net->objective.step, &first, sizeof first);
 }
 

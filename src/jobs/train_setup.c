@@ -149,7 +149,7 @@ static npos_status load_data(npi_trainer *t) {
 
 /* ---- network and objective -------------------------------------------------------------------------- */
 
-static npos_status plan(npi_trainer *t) {
+npos_status npi_trainer_plan(npi_trainer *t) {
     npi_device *dev = t->dev;
     const npi_recipe *r = &t->recipe;
     int classes = t->images.classes, samples = r->batch * r->views;
@@ -258,12 +258,17 @@ npos_status npi_trainer_open(const npos_train_options *options, npi_trainer *out
     NPI_TRY(check_folder(out));
     NPI_TRY(npi_compute_open(&options->compute, &out->dev));
     NPI_TRY(load_data(out));
-    NPI_TRY(plan(out));
+    NPI_TRY(npi_trainer_plan(out));
     NPI_TRY(start(out));
     return tell_plan(out);
 }
 
 void npi_trainer_close(npi_trainer *t) {
+    npi_trainer_unplan(t);
+    npi_device_close(t->dev);
+}
+
+void npi_trainer_unplan(npi_trainer *t) {
     npi_trainer_step_close(t);
     npi_trainer_input_close(t);
     npi_tb_close(t->events);
@@ -274,7 +279,6 @@ void npi_trainer_close(npi_trainer *t) {
         t->dev->memory->free(t->dev, t->index);
         t->dev->memory->free(t->dev, t->pixels_owned);
     }
-    npi_device_close(t->dev);
     npi_images_clear(&t->images);
     npi_free(t->order);
     npi_free(t->batch_index);

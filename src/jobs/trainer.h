@@ -56,6 +56,9 @@ typedef struct npi_trainer {
 /* train_setup.c: reads recipe and data, plans everything, starts or restores the weights.  Release in any case. */
 NPOS_MUST_CHECK npos_status npi_trainer_open(const npos_train_options *options, npi_trainer *out);
 void npi_trainer_close(npi_trainer *trainer);
+/* Part of it: network, objective and the step's buffers for `recipe`, `images` and `dev`; frees all but the device. */
+NPOS_MUST_CHECK npos_status npi_trainer_plan(npi_trainer *trainer);
+void npi_trainer_unplan(npi_trainer *trainer);
 
 /* train_input.c: prepares for images in memory or streamed (after the plan); before each step, puts what it sees where
  * augment finds it: the indices of batch_index, or the next streamed batch, which it waits for (pixels, and on other than

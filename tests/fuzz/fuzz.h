@@ -1,7 +1,7 @@
 /* fuzz/fuzz.h - what the fuzz targets share.
  *
  * A target defines LLVMFuzzerTestOneInput.  `make fuzz` links it with clang's fuzzer, which searches
- * for inputs that crash it; the ordinary build links it with replay.c, which runs the committed
+ * for inputs that crash it; the ordinary build links it with replay_corpus.c, which runs the committed
  * inputs as a test. */
 #ifndef TESTS_FUZZ_FUZZ_H
 #define TESTS_FUZZ_FUZZ_H
