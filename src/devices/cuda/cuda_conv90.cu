@@ -24,7 +24,10 @@ template <int C> struct sizes {
     static constexpr int dout_row = COLUMNS * IMAGES * 64 * 2;
     static constexpr int gradient_stages = 6;
     static constexpr int gradient_barriers = gradient_stages * (dout_row + row);
-    static constexpr int gradient_bytes = ALIGN + gradient_barriers + 2 * gradient_stages * 8;
+    /* The last row is followed by two columns of room: an operand's columns overlap, and checkers of memory count them as
+     * if they lay one after the other. */
+    static constexpr int gradient_bytes =
+        ALIGN + gradient_barriers + 2 * gradient_stages * 8 + 2 * column;
     static constexpr int columns = 3 * C; /* of a warpgroup's sums: (s, c) */
 };
 
