@@ -488,46 +488,76 @@ static void report(const char *what, const shape &s, double ours, double peer) {
            peer / ours);
 }
 
-static void time_all(const shape &s, int multiprocessors) {
-    const size_t in_count = s.pixels() * s.c, out_count = s.pixels() * K, w_count = K * 9 * s.c;
-    const size_t workspace_bytes = (size_t)1 << 30;
-    npi_conv90 plan = npi_conv90_plan(s.n, s.h, s.w, s.c, multiprocessors);
-    guarded in(in_count * 2), w(w_count * 4), w_half(w_count * 2), out(out_count * 2);
-    guarded other(in_count * 2), image(npi_conv90_image_bytes(s.c)), dw(w_count * 4);
-    guarded sums((size_t)plan.blocks * 2 * K * 4), scratch(npi_conv90_scratch_bytes(&plan));
-    guarded workspace(workspace_bytes);
-    fill<<<1024, 256>>>(in.as<bf16>(), in_count, s.c, s.used, 1);
-    fill<<<1024, 256>>>(out.as<bf16>(), out_count, K, K, 2);
-    fill<<<1024, 256>>>(w_half.as<bf16>(), w_count, s.c, s.used, 3);
-    fill_weights<<<blocks_of(w_count), 256>>>(w.as<float>(), (int)w_count, 4);
-    must(npi_conv90_pack(w.as<float>(), s.c, s.c, image.as<void>(), NULL, 0));
-
+/* A shape's data and cuDNN's words for it. */
+struct timing {
+    enum { FOUND = 8 };
+    const shape s;
+    const npi_conv90 plan;
+    const size_t in_count, out_count, w_count, workspace_bytes = (size_t)1 << 30;
+    guarded in, w, w_half, out, other, image, dw, sums, scratch, workspace, bias, residual;
     cudnnHandle_t dnn;
     cudnnTensorDescriptor_t x, y;
     cudnnFilterDescriptor_t filter;
     cudnnConvolutionDescriptor_t conv;
-    CUDNN(cudnnCreate(&dnn));
-    CUDNN(cudnnCreateTensorDescriptor(&x));
-    CUDNN(cudnnCreateTensorDescriptor(&y));
-    CUDNN(cudnnCreateFilterDescriptor(&filter));
-    CUDNN(cudnnCreateConvolutionDescriptor(&conv));
-    CUDNN(
-        cudnnSetTensor4dDescriptor(x, CUDNN_TENSOR_NHWC, CUDNN_DATA_BFLOAT16, s.n, s.c, s.h, s.w));
-    CUDNN(cudnnSetTensor4dDescriptor(y, CUDNN_TENSOR_NHWC, CUDNN_DATA_BFLOAT16, s.n, K, s.h, s.w));
-    CUDNN(cudnnSetFilter4dDescriptor(filter, CUDNN_DATA_BFLOAT16, CUDNN_TENSOR_NHWC, K, s.c, 3, 3));
-    CUDNN(cudnnSetConvolution2dDescriptor(conv, 1, 1, 1, 1, 1, 1, CUDNN_CROSS_CORRELATION,
-                                          CUDNN_DATA_FLOAT));
-    CUDNN(cudnnSetConvolutionMathType(conv, CUDNN_TENSOR_OP_MATH));
     const float one = 1.0f, zero = 0.0f;
-    enum { FOUND = 8 };
     int count;
+    double forward_peer;
 
+    timing(const shape &of, int multiprocessors)
+        : s(of), plan(npi_conv90_plan(s.n, s.h, s.w, s.c, multiprocessors)),
+          in_count(s.pixels() * s.c), out_count(s.pixels() * K), w_count(K * 9 * s.c),
+          in(in_count * 2), w(w_count * 4), w_half(w_count * 2), out(out_count * 2),
+          other(in_count * 2), image(npi_conv90_image_bytes(s.c)), dw(w_count * 4),
+          sums((size_t)plan.blocks * 2 * K * 4), scratch(npi_conv90_scratch_bytes(&plan)),
+          workspace(workspace_bytes), bias(K * 4), residual(out_count * 2) {
+        fill<<<1024, 256>>>(in.as<bf16>(), in_count, s.c, s.used, 1);
+        fill_outputs();
+        fill<<<1024, 256>>>(w_half.as<bf16>(), w_count, s.c, s.used, 3);
+        fill_weights<<<blocks_of(w_count), 256>>>(w.as<float>(), (int)w_count, 4);
+        fill_channels<<<1, K>>>(bias.as<float>(), false, 6);
+        fill<<<1024, 256>>>(residual.as<bf16>(), out_count, K, K, 7);
+        must(npi_conv90_pack(w.as<float>(), s.c, s.c, image.as<void>(), NULL, 0));
+        CUDNN(cudnnCreate(&dnn));
+        CUDNN(cudnnCreateTensorDescriptor(&x));
+        CUDNN(cudnnCreateTensorDescriptor(&y));
+        CUDNN(cudnnCreateFilterDescriptor(&filter));
+        CUDNN(cudnnCreateConvolutionDescriptor(&conv));
+        CUDNN(cudnnSetTensor4dDescriptor(x, CUDNN_TENSOR_NHWC, CUDNN_DATA_BFLOAT16, s.n, s.c, s.h,
+                                         s.w));
+        CUDNN(cudnnSetTensor4dDescriptor(y, CUDNN_TENSOR_NHWC, CUDNN_DATA_BFLOAT16, s.n, K, s.h,
+                                         s.w));
+        CUDNN(cudnnSetFilter4dDescriptor(filter, CUDNN_DATA_BFLOAT16, CUDNN_TENSOR_NHWC, K, s.c, 3,
+                                         3));
+        CUDNN(cudnnSetConvolution2dDescriptor(conv, 1, 1, 1, 1, 1, 1, CUDNN_CROSS_CORRELATION,
+                                              CUDNN_DATA_FLOAT));
+        CUDNN(cudnnSetConvolutionMathType(conv, CUDNN_TENSOR_OP_MATH));
+    }
+
+    ~timing() {
+        CUDNN(cudnnDestroyConvolutionDescriptor(conv));
+        CUDNN(cudnnDestroyFilterDescriptor(filter));
+        CUDNN(cudnnDestroyTensorDescriptor(y));
+        CUDNN(cudnnDestroyTensorDescriptor(x));
+        CUDNN(cudnnDestroy(dnn));
+    }
+
+    void fill_outputs() {
+        fill<<<1024, 256>>>(out.as<bf16>(), out_count, K, K, 2);
+    }
+
+    void time_forward();
+    void time_inference();
+    void time_input_gradient();
+    void time_weights();
+};
+
+void timing::time_forward() {
     cudnnConvolutionFwdAlgoPerf_t forward[FOUND];
     CUDNN(cudnnFindConvolutionForwardAlgorithmEx(dnn, x, in.as<void>(), filter, w_half.as<void>(),
                                                  conv, y, out.as<void>(), FOUND, &count, forward,
                                                  workspace.as<void>(), workspace_bytes));
     CUDNN(cudnnSetConvolutionMathType(conv, forward[0].mathType));
-    double peer = microseconds(false, [&](cudaStream_t stream) {
+    const double peer = microseconds(false, [&](cudaStream_t stream) {
         CUDNN(cudnnSetStream(dnn, stream));
         CUDNN(cudnnConvolutionForward(dnn, &one, x, in.as<void>(), filter, w_half.as<void>(), conv,
                                       forward[0].algo, workspace.as<void>(), workspace_bytes, &zero,
@@ -538,83 +568,88 @@ static void time_all(const shape &s, int multiprocessors) {
                             stream));
     });
     report("forward", s, ours, peer);
+    forward_peer = peer;
     ours = microseconds(true, [&](cudaStream_t stream) {
         must(npi_conv90_run(&plan, in.as<bf16>(), image.as<void>(), out.as<bf16>(), false,
                             sums.as<float>(), stream));
     });
     report("forward with sums", s, ours, peer);
-    guarded bias(K * 4), residual(out_count * 2);
-    fill_channels<<<1, K>>>(bias.as<float>(), false, 6);
-    fill<<<1024, 256>>>(residual.as<bf16>(), out_count, K, K, 7);
+}
+
+void timing::time_inference() {
     for (int i = 0; i < 2; i++) {
-        ours = microseconds(true, [&](cudaStream_t stream) {
+        const double ours = microseconds(true, [&](cudaStream_t stream) {
             must(npi_conv90_infer(&plan, in.as<bf16>(), image.as<void>(), bias.as<float>(),
                                   i == 0 ? NULL : residual.as<bf16>(), true, out.as<bf16>(),
                                   stream));
         });
-        report(i == 0 ? "inference, ReLU" : "inference, residual, ReLU", s, ours, peer);
+        report(i == 0 ? "inference, ReLU" : "inference, residual, ReLU", s, ours, forward_peer);
     }
+}
 
-    CUDNN(cudnnSetStream(dnn, NULL));
-    fill<<<1024, 256>>>(out.as<bf16>(), out_count, K, K, 2);
-    if (s.c == K) {
-        cudnnConvolutionBwdDataAlgoPerf_t back[FOUND];
-        CUDNN(cudnnSetConvolutionMathType(conv, CUDNN_TENSOR_OP_MATH));
-        CUDNN(cudnnFindConvolutionBackwardDataAlgorithmEx(
-            dnn, filter, w_half.as<void>(), y, out.as<void>(), conv, x, other.as<void>(), FOUND,
-            &count, back, workspace.as<void>(), workspace_bytes));
-        CUDNN(cudnnSetConvolutionMathType(conv, back[0].mathType));
-        guarded passed(in_count / 8);
-        fill_bytes<<<blocks_of(passed.bytes), 256>>>(passed.as<uint8_t>(), passed.bytes, 8);
-        const npi_conv90_before before = {residual.as<bf16>(), bias.as<float>(),
-                                          passed.as<uint8_t>()};
-        for (int add = 0; add < 2; add++) {
-            peer = microseconds(false, [&](cudaStream_t stream) {
-                CUDNN(cudnnSetStream(dnn, stream));
-                CUDNN(cudnnConvolutionBackwardData(dnn, &one, filter, w_half.as<void>(), y,
-                                                   out.as<void>(), conv, back[0].algo,
-                                                   workspace.as<void>(), workspace_bytes,
-                                                   add ? &one : &zero, x, other.as<void>()));
-            });
-            fill<<<1024, 256>>>(other.as<bf16>(), in_count, s.c, s.used, 5);
-            ours = microseconds(true, [&](cudaStream_t stream) {
-                must(npi_conv90_run(&plan, out.as<bf16>(), image.as<void>(), other.as<bf16>(),
-                                    add != 0, NULL, stream));
-            });
-            report(add ? "gradient of the input, added" : "gradient of the input", s, ours, peer);
-            fill<<<1024, 256>>>(other.as<bf16>(), in_count, s.c, s.used, 5);
-            const double more = microseconds(true, [&](cudaStream_t stream) {
-                must(npi_conv90_back(&plan, out.as<bf16>(), image.as<void>(), &before,
-                                     other.as<bf16>(), add != 0, sums.as<float>(), stream));
-            });
-            report(add ? "gradient before, added" : "gradient before", s, more, peer);
-            printf("%-30s %.1f us\n", "    its sums cost", more - ours);
-        }
+void timing::time_input_gradient() {
+    cudnnConvolutionBwdDataAlgoPerf_t back[FOUND];
+    CUDNN(cudnnSetConvolutionMathType(conv, CUDNN_TENSOR_OP_MATH));
+    CUDNN(cudnnFindConvolutionBackwardDataAlgorithmEx(
+        dnn, filter, w_half.as<void>(), y, out.as<void>(), conv, x, other.as<void>(), FOUND, &count,
+        back, workspace.as<void>(), workspace_bytes));
+    CUDNN(cudnnSetConvolutionMathType(conv, back[0].mathType));
+    guarded passed(in_count / 8);
+    fill_bytes<<<blocks_of(passed.bytes), 256>>>(passed.as<uint8_t>(), passed.bytes, 8);
+    const npi_conv90_before before = {residual.as<bf16>(), bias.as<float>(), passed.as<uint8_t>()};
+    for (int add = 0; add < 2; add++) {
+        const double peer = microseconds(false, [&](cudaStream_t stream) {
+            CUDNN(cudnnSetStream(dnn, stream));
+            CUDNN(cudnnConvolutionBackwardData(
+                dnn, &one, filter, w_half.as<void>(), y, out.as<void>(), conv, back[0].algo,
+                workspace.as<void>(), workspace_bytes, add ? &one : &zero, x, other.as<void>()));
+        });
+        fill<<<1024, 256>>>(other.as<bf16>(), in_count, s.c, s.used, 5);
+        const double ours = microseconds(true, [&](cudaStream_t stream) {
+            must(npi_conv90_run(&plan, out.as<bf16>(), image.as<void>(), other.as<bf16>(), add != 0,
+                                NULL, stream));
+        });
+        report(add ? "gradient of the input, added" : "gradient of the input", s, ours, peer);
+        fill<<<1024, 256>>>(other.as<bf16>(), in_count, s.c, s.used, 5);
+        const double more = microseconds(true, [&](cudaStream_t stream) {
+            must(npi_conv90_back(&plan, out.as<bf16>(), image.as<void>(), &before, other.as<bf16>(),
+                                 add != 0, sums.as<float>(), stream));
+        });
+        report(add ? "gradient before, added" : "gradient before", s, more, peer);
+        printf("%-30s %.1f us\n", "    its sums cost", more - ours);
     }
+}
 
-    CUDNN(cudnnSetStream(dnn, NULL));
+void timing::time_weights() {
     cudnnConvolutionBwdFilterAlgoPerf_t gradient[FOUND];
     CUDNN(cudnnSetConvolutionMathType(conv, CUDNN_TENSOR_OP_MATH));
     CUDNN(cudnnFindConvolutionBackwardFilterAlgorithmEx(
         dnn, x, in.as<void>(), y, out.as<void>(), conv, filter, w_half.as<void>(), FOUND, &count,
         gradient, workspace.as<void>(), workspace_bytes));
     CUDNN(cudnnSetConvolutionMathType(conv, gradient[0].mathType));
-    peer = microseconds(false, [&](cudaStream_t stream) {
+    const double peer = microseconds(false, [&](cudaStream_t stream) {
         CUDNN(cudnnSetStream(dnn, stream));
         CUDNN(cudnnConvolutionBackwardFilter(dnn, &one, x, in.as<void>(), y, out.as<void>(), conv,
                                              gradient[0].algo, workspace.as<void>(),
                                              workspace_bytes, &zero, filter, w_half.as<void>()));
     });
-    ours = microseconds(true, [&](cudaStream_t stream) {
+    const double ours = microseconds(true, [&](cudaStream_t stream) {
         must(npi_conv90_weights(&plan, in.as<bf16>(), out.as<bf16>(), s.used, dw.as<float>(),
                                 scratch.as<float>(), stream));
     });
     report("gradient of the weights", s, ours, peer);
-    CUDNN(cudnnDestroyConvolutionDescriptor(conv));
-    CUDNN(cudnnDestroyFilterDescriptor(filter));
-    CUDNN(cudnnDestroyTensorDescriptor(y));
-    CUDNN(cudnnDestroyTensorDescriptor(x));
-    CUDNN(cudnnDestroy(dnn));
+}
+
+static void time_all(const shape &s, int multiprocessors) {
+    timing t(s, multiprocessors);
+    t.time_forward();
+    t.time_inference();
+    CUDNN(cudnnSetStream(t.dnn, NULL));
+    t.fill_outputs();
+    if (s.c == K)
+        t.time_input_gradient();
+    CUDNN(cudnnSetStream(t.dnn, NULL));
+    t.time_weights();
 }
 
 int main(int argc, char **argv) {
