@@ -258,6 +258,9 @@ npos_status npi_trainer_open(const npos_train_options *options, npi_trainer *out
     NPI_TRY(check_folder(out));
     NPI_TRY(npi_compute_open(&options->compute, &out->dev));
     NPI_TRY(load_data(out));
+    if (!out->dev->host)
+        NPI_TRY(npi_compute_progress(&options->compute, "plan", 0, 1,
+                                     "the first time on a GPU, convolutions are measured"));
     NPI_TRY(npi_trainer_plan(out));
     NPI_TRY(start(out));
     return tell_plan(out);
