@@ -93,9 +93,9 @@ void npi_page_curves(npi_page *page, const npi_report *report) {
          "loss rises is a "
          "collapse: all embeddings in one place.");
     draw(page, report, dead, 1, "dead units",
-         "Share of the projection's hidden units that are zero for all views of a step. They learn "
-         "no more; what is "
-         "lost in the first epochs decides how far the classes get apart.");
+         "Share of the projection's hidden units that are zero for all views of a step: they have "
+         "no gradient. "
+         "It rises where the embeddings collapse in the first epochs.");
     draw(page, report, rate, 1, "learning rate", "The schedule as it was run.");
     draw(page, report, speed, 1, "images / s",
          "Speed of each epoch. It falls where synthesis starts; other dips are a busy machine.");
