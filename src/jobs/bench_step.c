@@ -1,4 +1,5 @@
-/* The rows of npos_bench with the step of a larger recipe: the trainer's own steps on made-up images, uploads and the reading of losses included. */
+/* The rows of npos_bench with the step of a larger recipe: the trainer's own steps on made-up images, uploads and the
+ * reading of losses included. */
 #include <stdio.h>
 
 #include "base/memory.h"
