@@ -91,7 +91,8 @@ typedef struct npos_eval_options {
                            else all (-1) */
     uint64_t seed;      /* of subsets and bootstrap */
     const char *json;   /* file to write, or NULL */
-    FILE *table;        /* where the table for people goes, or NULL */
+    FILE *table;        /* where the table goes, or NULL */
+    const char *format; /* of the table: "table" (default), "md", "csv", "latex", "json" */
 } npos_eval_options;
 void npos_eval_options_init(npos_eval_options *options);
 /* Scores ID and OOD images with a trained run and measures how well they part; writes RUN/eval.json
@@ -111,7 +112,8 @@ typedef struct npos_metrics_options {
     uint64_t seed;
     const char *json;
     FILE *table;
-    FILE *notes; /* where "AUROC below 0.5: wrong polarity?" goes, or NULL */
+    FILE *notes;        /* where "AUROC below 0.5: wrong polarity?" goes, or NULL */
+    const char *format; /* of the table, as npos_eval's */
 } npos_metrics_options;
 void npos_metrics_options_init(npos_metrics_options *options);
 NPOS_MUST_CHECK npos_status npos_metrics(const npos_metrics_options *options);
@@ -129,8 +131,8 @@ typedef struct npos_compare_options {
     const char *protocol; /* NULL: the one of the first run's evaluation */
     uint64_t seed;        /* of the bootstrap */
     const char *json;     /* file to write, or NULL */
-    const char *format;   /* of the table: "table" (default), "md", "csv", "latex" */
-    FILE *table;          /* or NULL */
+    const char *format;   /* of what is printed: "table" (default), "md", "csv", "latex", "json" */
+    FILE *table;          /* where to, or NULL */
 } npos_compare_options;
 void npos_compare_options_init(npos_compare_options *options);
 /* Puts runs that npos_eval measured on the same images side by side, from the scores that it stored:

@@ -360,8 +360,7 @@ static npos_status compare(job *j) {
     NPI_TRY(measure_rows(j));
     if (o->json)
         NPI_TRY(npi_comparison_write(c, o->json));
-    return o->table && format != NPI_FORMAT_JSON ? npi_comparison_table(c, format, o->table)
-                                                 : NPOS_OK;
+    return o->table ? npi_comparison_print(c, format, o->table) : NPOS_OK;
 }
 
 npos_status npos_compare(const npos_compare_options *options) {
