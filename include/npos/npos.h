@@ -178,6 +178,26 @@ typedef struct npos_embed_options {
 void npos_embed_options_init(npos_embed_options *options);
 NPOS_MUST_CHECK npos_status npos_embed(const npos_embed_options *options);
 
+/* ---- embeddings of other programs -------------------------------------------------------------
+ */
+
+typedef struct npos_fit_options {
+    size_t struct_size;
+    const char *embeddings; /* .npy [n][D]: of training images, float32 or float64 */
+    const char *labels;     /* .npy [n], whole numbers: their classes */
+    const char *logits;     /* .npy [n][C], or NULL: says that evaluated SPECs bring logits too */
+    const char *head;       /* .npy [C][D]: weights of the classifier on embeddings, or NULL */
+    const char *bias;       /* .npy [C], or NULL: 0 */
+    const char *out;        /* run directory, made if missing; one that holds a run is refused */
+    const char *score;      /* the run's own; NULL: knn */
+    int knn_k;              /* 0: 300, or n where that is less */
+} npos_fit_options;
+void npos_fit_options_init(npos_fit_options *options);
+/* Makes a run without a network: npos_eval, npos_score and npos_calibrate then take
+ * "embeddings:H.npy[#logits=L.npy][#labels=Y.npy]" where other runs take images.  With a head, logits
+ * are computed from embeddings where a SPEC names none; given logits must be the head's. */
+NPOS_MUST_CHECK npos_status npos_fit(const npos_fit_options *options);
+
 /* ---- a threshold ------------------------------------------------------------------------------
  */
 

@@ -19,7 +19,9 @@ static npos_status read_seed(const char *run, int64_t *seed) {
         status = npi_file_read(path, &text, &size);
         json_t *root = status == NPOS_OK ? json_loadb(text, size, 0, NULL) : NULL;
         json_t *value = json_object_get(root, "seed");
-        if (status == NPOS_OK && !json_is_integer(value))
+        if (status == NPOS_OK && json_is_null(value))
+            *seed = -1; /* nothing was trained */
+        else if (status == NPOS_OK && !json_is_integer(value))
             status =
                 npi_fail(NPOS_BAD_DATA, "%s: 'seed' is missing or is not a whole number", path);
         else if (status == NPOS_OK)
