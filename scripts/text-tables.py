@@ -73,6 +73,9 @@ def classes_of_characters(out):
     assert not (seen["letter_codes"] | seen["number_codes"]) & seen["other_codes"]
     range_rows("letter_codes", seen["letter_codes"], out)
     range_rows("number_codes", seen["number_codes"], out)
+    # White space, and U+0345, which the pattern's ignoring of case makes neither a letter nor no letter.
+    range_rows("skipped_codes", set(ALL).difference(*seen.values()), out)
+    range_rows("digit_codes", [c for c in ALL if chr(c).isdecimal()], out)
     range_rows("space_codes", [c for c in ALL if chr(c).isspace()], out)
 
 

@@ -20,8 +20,7 @@ static void drop_terminal_escapes(npi_runes *text) {
         uint32_t code = text->at[i];
         if (code == 0x1B && i + 1 < text->count && text->at[i + 1] == '[') {
             size_t end = i + 2;
-            while (end < text->count &&
-                   ((text->at[end] >= '0' && text->at[end] <= '9') || text->at[end] == ';'))
+            while (end < text->count && (text->at[end] == ';' || npi_is_digit(text->at[end])))
                 end++;
             if (end < text->count && (text->at[end] | 0x20) >= 'a' &&
                 (text->at[end] | 0x20) <= 'z') {

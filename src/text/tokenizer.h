@@ -18,6 +18,7 @@
 #define NPI_TEXT_TOKENIZER_H
 
 #include <stdbool.h>
+#include <stddef.h>
 #include <stdint.h>
 
 #include "base/fail.h"

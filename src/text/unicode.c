@@ -51,6 +51,14 @@ bool npi_is_number(uint32_t code) {
     return npi_code_in(number_codes, COUNT(number_codes), code);
 }
 
+bool npi_is_skipped(uint32_t code) {
+    return npi_code_in(skipped_codes, COUNT(skipped_codes), code);
+}
+
+bool npi_is_digit(uint32_t code) {
+    return npi_code_in(digit_codes, COUNT(digit_codes), code);
+}
+
 bool npi_is_space(uint32_t code) {
     return npi_code_in(space_codes, COUNT(space_codes), code);
 }

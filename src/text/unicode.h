@@ -22,9 +22,14 @@ typedef struct npi_code_pair {
 /* Is the code point in one of the ranges, which are in order? */
 bool npi_code_in(const npi_code_range *ranges, size_t count, uint32_t code);
 
-/* \p{L}, \p{N} and white space (Python's str.isspace). */
+/* \p{L}, \p{N} and what no word of the tokenizer's pattern takes: white space, and U+0345, which the
+ * pattern, as it ignores case, counts neither as a letter nor as none. */
 bool npi_is_letter(uint32_t code);
 bool npi_is_number(uint32_t code);
+bool npi_is_skipped(uint32_t code);
+
+/* Decimal digits of any script (Python's \d) and white space (its str.isspace). */
+bool npi_is_digit(uint32_t code);
 bool npi_is_space(uint32_t code);
 
 /* out += str.lower() of the text: U+0130 becomes two characters; a capital sigma at the end of a word
