@@ -35,11 +35,11 @@ class OpenAI(reference.SimpleTokenizer):
 
 words = """café naïve façade Zürich smörgåsbord piñata crème brûlée jalapeño Ångström İstanbul DİYARBAKIR ΟΔΥΣΣΕΥΣ
 Σίσυφος ΣΑΣ. Москва Ёлка привет 東京 北京市 こんにちは カタカナ 한국어 서울 العربية עברית हिन्दी ไทย Việt Nam ﬁsh ﬂower
-oﬃce ﬆone aﬀair ĳsberg Ǆungla ŉ ﾊﾛｰ ｶﾞｷﾞ ＣＬＩＰ ＦＵＬＬ　ＷＩＤＴＨ １２３ Ⅷ ½ ² ① 五 ٣٤ don't it's we're I've I'm they'll she'd
+oﬃce ﬆone aﬀair ĳsberg Ǆungla ŉ ﾊﾛｰ ｶﾞｷﾞ ＣＬＩＰ ＦＵＬＬ\u3000ＷＩＤＴＨ １２３ Ⅷ ½ ² ① 五 ٣٤ don't it's we're I've I'm they'll she'd
 DON'T IT'S O'Neill rock'n'roll 'tis ’twas “quoted” ‘single’ „low“ «guillemets» it’s ʼ 's'ſ e-mail 3.14 1,000 2026-11-24
 $5 50% #tag @name a_b A/B C++ x² h2o MP3 &amp; &lt;b&gt; &quot; &#39; &eacute; &Eacute; &EACUTE; &nbsp; &copy &notit;
 &amp;amp; &amp;lt;3 &#x1F600; &#128512; &#0; &#150; &#x92; &#55296; &#1114112; &bogus; &; & AT&T Q&A &NTILDE; &SZLIG; &hearts; &nGt;
-😀 😂🤣 👍🏽 👨‍👩‍👧‍👦 🇩🇪🇯🇵 ❤️ ☃ ✈️ 🏴󠁧󠁢󠁷󠁬󠁳󠁿 ™ ® € … — – • → ∑ ∞ ≤ 𝒳 𝐛𝐨𝐥𝐝 ﷺ ＜ ＆ ... !!! ?! :-) <3 <html> </w> <|endoftext|> <|startoftext|>
+😀 😂🤣 👍🏽 👨\u200d👩\u200d👧\u200d👦 🇩🇪🇯🇵 ❤️ ☃ ✈️ 🏴\U000e0067\U000e0062\U000e0077\U000e006c\U000e0073\U000e007f ™ ® € … — – • → ∑ ∞ ≤ 𝒳 𝐛𝐨𝐥𝐝 ﷺ ＜ ＆ ... !!! ?! :-) <3 <html> </w> <|endoftext|> <|startoftext|>
 <|ENDOFTEXT|> <|ſtartoftext|> <end_of_text> a b I""".split()
 marks = [chr(c) for c in range(0x300, 0x370)]
 spaces = [" "] * 12 + ["  ", "\t", "\n", "\r\n", "\u00a0", "\u2003", "\u3000", "\u200b", "\x0c", ""]
