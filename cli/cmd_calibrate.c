@@ -15,7 +15,9 @@ static const cli_option rows[] = {
      "ID images that the run was not trained on"},
     {"tpr", 0, CLI_REAL, AT(tpr), CLI_NOWHERE, "X", NULL,
      "share of ID images to accept, between 0 and 1 (default 0.95)"},
-    {"score", 0, CLI_TEXT, AT(score), CLI_NOWHERE, "NAME", "knn head prototype msp maxlogit energy",
+    {"score", 0, CLI_TEXT, AT(score), CLI_NOWHERE, "NAME",
+     "knn head prototype msp maxlogit energy "
+     "gen react ash she vim mahalanobis relative_mahalanobis",
      "which score; default: the run's own"},
     {"json", 0, CLI_JSON, AT(json), CLI_NOWHERE, "FILE", "@file",
      "write the result as JSON; without FILE to standard output instead of the text"},

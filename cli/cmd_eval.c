@@ -17,7 +17,7 @@ static const cli_option rows[] = {
      "test images of the classes; default: the recipe's test set"},
     {"score", 0, CLI_TEXT, AT(scores), CLI_NOWHERE, "LIST",
      "all knn head prototype msp maxlogit "
-     "energy",
+     "energy gen react ash she vim mahalanobis relative_mahalanobis",
      "scores to compare, parted by commas, or all; default: the recipe's own"},
     {"protocol", 0, CLI_CHOICE, AT(protocol), CLI_NOWHERE, "NAME", "oe openood knn-ood",
      "how FPR95 and AUPR are taken: oe (default), openood or knn-ood"},

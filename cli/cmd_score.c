@@ -13,7 +13,9 @@ static int run(int argc, char **argv);
 static const cli_option rows[] = {
     {"threshold", 0, CLI_REAL, AT(threshold), AT(has_threshold), "X", NULL,
      "accept scores of at least X; default: the calibrated threshold ('npos calibrate')"},
-    {"score", 0, CLI_TEXT, AT(score), CLI_NOWHERE, "NAME", "knn head prototype msp maxlogit energy",
+    {"score", 0, CLI_TEXT, AT(score), CLI_NOWHERE, "NAME",
+     "knn head prototype msp maxlogit energy "
+     "gen react ash she vim mahalanobis relative_mahalanobis",
      "which score; default: the run's own"},
     {"neighbours", 0, CLI_INT, AT(neighbours), CLI_NOWHERE, "N", NULL,
      "add the N nearest training images to each line"},

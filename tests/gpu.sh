@@ -8,7 +8,6 @@
 #   --only       of: check golden train program sanitize; default all
 #   --small      the small network in the runs of the program
 #   NPOS_BIN=DIR takes npos, libnpos_cuda.so, devicecheck and test_* from DIR and builds nothing
-#   NPOS_SANITIZE_OPS=a,b    the operations of devicecheck under racecheck and initcheck
 set -uo pipefail
 cd "$(dirname "$0")/.." || exit
 
@@ -211,7 +210,9 @@ if wanted program; then
 fi
 if wanted sanitize; then
     sanitizer=$(command -v compute-sanitizer || ls /usr/local/cuda/compute-sanitizer/compute-sanitizer 2>/dev/null)
-    few=${NPOS_SANITIZE_OPS:-unit,unit_infer,unit_shortcut,pool_max,linear,contrast,kth_neighbour,synthesise,gauss,augment,norm,sgd}
+    # racecheck does not follow asynchronous copies that a barrier in shared memory orders: cuDNN's and cuBLAS's kernels
+    # have them, and our convolutions; it gets the operations that use neither.
+    own=pool_max,contrast,kth_neighbour,gauss,augment,norm,sgd
     if [[ -z $sanitizer ]]; then
         skipped=$((skipped + 1))
         note skip compute-sanitizer 0 "not found"
@@ -219,10 +220,10 @@ if wanted sanitize; then
         for precision in fp32 bf16; do
             try "memcheck, $precision" 1200 "$sanitizer" --tool memcheck --error-exitcode 9 \
                 "$bin/devicecheck" --device "$device" --precision $precision
-            for tool in racecheck initcheck; do
-                try "$tool, $precision" 1200 "$sanitizer" --tool $tool --error-exitcode 9 \
-                    "$bin/devicecheck" --device "$device" --precision $precision --op "$few"
-            done
+            try "initcheck, $precision" 1200 "$sanitizer" --tool initcheck --error-exitcode 9 \
+                "$bin/devicecheck" --device "$device" --precision $precision
+            try "racecheck of our own kernels, $precision" 1200 "$sanitizer" --tool racecheck --error-exitcode 9 \
+                "$bin/devicecheck" --device "$device" --precision $precision --op "$own"
         done
     fi
 fi

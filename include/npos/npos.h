@@ -116,6 +116,30 @@ typedef struct npos_metrics_options {
 void npos_metrics_options_init(npos_metrics_options *options);
 NPOS_MUST_CHECK npos_status npos_metrics(const npos_metrics_options *options);
 
+/* ---- compare runs -----------------------------------------------------------------------------
+ */
+
+typedef struct npos_compare_options {
+    size_t struct_size;
+    const char *const *runs; /* "RUN" or "METHOD=RUN"; runs of one METHOD are its seeds */
+    int run_count;
+    int seeds; /* 1: the runs without a METHOD are the seeds of one */
+    const char
+        *scores; /* "knn,head"; NULL: all that the evaluations of all runs of a method have */
+    const char *protocol; /* NULL: the one of the first run's evaluation */
+    uint64_t seed;        /* of the bootstrap */
+    const char *json;     /* file to write, or NULL */
+    const char *format;   /* of the table: "table" (default), "md", "csv", "latex" */
+    FILE *table;          /* or NULL */
+} npos_compare_options;
+void npos_compare_options_init(npos_compare_options *options);
+/* Puts runs that npos_eval measured on the same images side by side, from the scores that it stored:
+ * the first method is what the others are compared with.  One run a method: 95% intervals, and
+ * differences with intervals and p by the paired bootstrap over images.  Several: mean and standard
+ * deviation over runs, and differences paired by seed with Student's t.  Runs that scored other
+ * images, or whose seeds do not pair, are NPOS_INVALID_ARGUMENT. */
+NPOS_MUST_CHECK npos_status npos_compare(const npos_compare_options *options);
+
 /* ---- score single images ----------------------------------------------------------------------
  */
 

@@ -30,6 +30,7 @@ static npos_status take_bank(npi_fitted *fitted) {
         npi_neighbour_bank_make(run->dev, run->bank.n, run->bank.dim, run->bank.h, &fitted->bank));
     fitted->model.bank = fitted->bank;
     fitted->model.bank_labels = run->bank.labels;
+    fitted->model.bank_h = run->bank.h;
     return NPOS_OK;
 }
 
@@ -49,7 +50,9 @@ npos_status npi_fitted_open(const char *path, const npos_compute *compute, const
                                       .has_classifier = run->has_classifier,
                                       .prototypes = run->prototypes,
                                       .tau = run->recipe.tau,
-                                      .knn_k = run->recipe.knn_k};
+                                      .knn_k = run->recipe.knn_k,
+                                      .weight = run->weight,
+                                      .bias = run->bias};
     if (!scores)
         scores = run->recipe.score;
     if (with_bank || npi_detectors_need(scores, NPI_NEEDS_BANK))

@@ -82,7 +82,8 @@
       "streamed "                                                                                  \
       "where they take more than 8 GB or crop_filter is bicubic")                                  \
     X(TEXT, score, "knn", 0, 0,                                                                    \
-      "{knn, head, prototype, msp, maxlogit, energy}: the model's own score")                      \
+      "{knn, head, prototype, msp, maxlogit, energy, gen, react, ash, she, vim, mahalanobis, "     \
+      "relative_mahalanobis}: the model's own score")                                              \
     X(INT, knn_k, 300, 1, 10000000, "neighbour of the k-NN score")                                 \
     X(INT, checkpoint_every, 1, 1, 100000, "epochs between checkpoints")                           \
     X(INT, seed, 0, 0, 2147483647, "of every random draw")

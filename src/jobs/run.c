@@ -77,6 +77,19 @@ static void free_network(npi_device *dev, network *net) {
     npi_free(net);
 }
 
+/* *out = a copy of a file's tensor, which must have this shape. */
+static npos_status copy_tensor(const npi_safetensors *file, const char *name, int ndim,
+                               const int64_t *shape, float **out) {
+    const npi_named_tensor *tensor;
+    size_t count = 1;
+    NPI_TRY(npi_safetensors_get(file, name, NPI_F32, ndim, shape, &tensor));
+    for (int i = 0; i < ndim; i++)
+        count *= (size_t)shape[i];
+    NPI_TRY(npi_alloc(out, count, sizeof **out, name));
+    memcpy(*out, tensor->data, count * sizeof **out);
+    return NPOS_OK;
+}
+
 static npos_status read_weights(npi_run *run, network *net, const npi_safetensors *file,
                                 const char *path) {
     NPI_TRY(npi_params_match(&net->model.params, file, path, ""));
@@ -86,15 +99,13 @@ static npos_status read_weights(npi_run *run, network *net, const npi_safetensor
     run->proj = net->model.proj;
     run->has_head = net->model.has_phi;
     run->has_classifier = net->model.has_classifier;
-    if (run->has_classifier)
-        return NPOS_OK;
-    const npi_named_tensor *tensor;
-    size_t count = (size_t)run->classes * (size_t)run->proj;
-    NPI_TRY(npi_safetensors_get(file, "prototypes", NPI_F32, 2,
-                                (int64_t[]){run->classes, run->proj}, &tensor));
-    NPI_TRY(npi_alloc(&run->prototypes, count, sizeof(float), "prototypes"));
-    memcpy(run->prototypes, tensor->data, count * sizeof(float));
-    return NPOS_OK;
+    if (run->has_classifier) {
+        int64_t shape[2] = {run->classes, run->dim};
+        NPI_TRY(copy_tensor(file, "fc.weight", 2, shape, &run->weight));
+        return copy_tensor(file, "fc.bias", 1, shape, &run->bias);
+    }
+    return copy_tensor(file, "prototypes", 2, (int64_t[]){run->classes, run->proj},
+                       &run->prototypes);
 }
 
 static npos_status open_parts(npi_run *run, const npos_compute *compute) {
@@ -156,6 +167,8 @@ void npi_run_close(npi_run *run) {
     npi_recipe_clear(&run->recipe);
     npi_free(run->calibration.score);
     npi_free(run->prototypes);
+    npi_free(run->weight);
+    npi_free(run->bias);
     npi_free(run->path);
     npi_free(run);
 }

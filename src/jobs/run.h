@@ -52,6 +52,8 @@ struct npi_run {
     char **class_names;
     float *prototypes; /* [classes][proj], unit rows; NULL where the method has none */
     bool has_head, has_classifier;
+    float *weight,
+        *bias;     /* [classes][dim], [classes] of the classifier; NULL where there is none */
     npi_bank bank; /* empty (n 0) until npi_run_bank */
     npi_calibration calibration;
     void *network; /* jobs/run.c's own */

@@ -111,6 +111,25 @@ static npos_status closest_prototypes(npi_trainer *t, double *out) {
     return status;
 }
 
+/* The share of the projection's hidden units that no view of the last step reaches: behind a ReLU they have no gradient,
+ * and seldom come back. */
+static npos_status dead_units(npi_trainer *t, double *out) {
+    size_t samples = (size_t)t->objective.desc.samples, dim = (size_t)t->model.dim, dead = 0;
+    float *hidden;
+    NPI_TRY(npi_alloc(&hidden, samples * dim, sizeof *hidden, "projection's hidden layer"));
+    npos_status status = t->dev->memory->download(t->dev, hidden, t->objective.hidden,
+                                                  samples * dim * sizeof *hidden);
+    for (size_t j = 0; j < dim; j++) {
+        size_t i = 0;
+        while (i < samples && !(hidden[i * dim + j] > 0.0f))
+            i++;
+        dead += i == samples;
+    }
+    *out = (double)dead / (double)dim;
+    npi_free(hidden);
+    return status;
+}
+
 static npos_status append(const npi_trainer *t, json_t *object) {
     char *path = NULL, *line = NULL;
     char *text = json_dumps(object, JSON_COMPACT | JSON_REAL_PRECISION(9));
@@ -131,9 +150,11 @@ npos_status npi_trainer_log_epoch(npi_trainer *t, double rate) {
     const double *sum = t->sums.losses;
     int64_t step = (int64_t)(t->epoch + 1) * steps;
     bool ce = t->objective.desc.method == NPI_METHOD_CE;
-    double closest = 0;
+    double closest = 0, dead = 0;
     if (!ce)
         NPI_TRY(closest_prototypes(t, &closest));
+    if (t->objective.hidden)
+        NPI_TRY(dead_units(t, &dead));
     const struct {
         const char *name;
         double value;
@@ -147,6 +168,7 @@ npos_status npi_trainer_log_epoch(npi_trainer *t, double rate) {
         {"loss_ce", sum[NPI_LOSS_CE] / steps, ce},
         {"grad_norm", sum[NPI_LOSS_GRAD_NORM] / steps, true},
         {"prototype_min_distance", closest, !ce},
+        {"projection_dead", dead, t->objective.hidden != NULL},
         {"images_per_s", (double)steps * t->objective.desc.samples / t->sums.seconds, true},
         {"seconds", t->sums.seconds, true},
     };

@@ -37,6 +37,9 @@ typedef struct npi_detector_model {
     const npi_neighbour_bank *bank; /* training embeddings, or NULL */
     const int32_t *bank_labels;     /* [count of the bank] */
     int knn_k;
+    const float *bank_h; /* [count of the bank][dim] not normalised; NULL without a bank */
+    const float *weight; /* [classes][dim] of the classifier, logits = weight h + bias; or NULL */
+    const float *bias;   /* [classes], or NULL: 0 */
 } npi_detector_model;
 
 /* What a detector asks of the model, a sum of: */
@@ -44,7 +47,8 @@ typedef enum npi_detector_need {
     NPI_NEEDS_BANK = 1,
     NPI_NEEDS_PROTOTYPES = 2,
     NPI_NEEDS_HEAD = 4,
-    NPI_NEEDS_CLASSIFIER = 8
+    NPI_NEEDS_CLASSIFIER = 8, /* its logits */
+    NPI_NEEDS_WEIGHTS = 16    /* and its weights */
 } npi_detector_need;
 
 typedef struct npi_detector_kind {

@@ -13,7 +13,14 @@
     X(prototype)                                                                                   \
     X(msp)                                                                                         \
     X(maxlogit)                                                                                    \
-    X(energy)
+    X(energy)                                                                                      \
+    X(gen)                                                                                         \
+    X(react)                                                                                       \
+    X(ash)                                                                                         \
+    X(she)                                                                                         \
+    X(vim)                                                                                         \
+    X(mahalanobis)                                                                                 \
+    X(relative_mahalanobis)
 
 #define DECLARE(name) extern const npi_detector_kind npi_detector_##name;
 DETECTORS(DECLARE)
@@ -58,13 +65,15 @@ static const struct {
 } needs[] = {{NPI_NEEDS_BANK, "training embeddings"},
              {NPI_NEEDS_PROTOTYPES, "prototypes"},
              {NPI_NEEDS_HEAD, "an outlier head"},
-             {NPI_NEEDS_CLASSIFIER, "a classifier"}};
+             {NPI_NEEDS_CLASSIFIER, "a classifier"},
+             {NPI_NEEDS_WEIGHTS, "a classifier's weights"}};
 
 static const char *lacking(const npi_detector_kind *kind, const npi_detector_model *model) {
     unsigned has = (model->bank ? NPI_NEEDS_BANK : 0u) |
                    (model->prototypes ? NPI_NEEDS_PROTOTYPES : 0u) |
                    (model->has_head ? NPI_NEEDS_HEAD : 0u) |
-                   (model->has_classifier ? NPI_NEEDS_CLASSIFIER : 0u);
+                   (model->has_classifier ? NPI_NEEDS_CLASSIFIER : 0u) |
+                   (model->weight ? NPI_NEEDS_WEIGHTS : 0u);
     for (size_t i = 0; i < sizeof needs / sizeof *needs; i++)
         if (kind->needs & needs[i].need & ~has)
             return needs[i].name;

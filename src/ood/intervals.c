@@ -1,4 +1,5 @@
 #include <math.h>
+#include <stdbool.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -7,7 +8,7 @@
 #include "ood/score_counts.h"
 #include "ood/statistics.h"
 
-enum { DRAWS = 1000 };
+enum { DRAWS = NPI_BOOTSTRAP_DRAWS };
 
 static const double normal_975 = 1.959963984540054;
 
@@ -39,15 +40,14 @@ static void auroc_interval(const npi_score_counts *c, npi_measures *out) {
     ci[1] = fmin(1, out->auroc + normal_975 * deviation);
 }
 
-/* counts[groups] of a resample of the n samples whose groups are given. */
-static void resample(uint64_t seed, int draw, uint32_t item, int32_t groups, int32_t n,
-                     const int32_t *group, int32_t *counts) {
-    memset(counts, 0, (size_t)groups * sizeof *counts);
+void npi_resample(uint64_t seed, int draw, uint32_t item, int32_t groups, int32_t n,
+                  const int32_t *group, int32_t *to) {
+    memset(to, 0, (size_t)groups * sizeof *to);
     for (int32_t i = 0; i < n; i += 4) {
         npi_u32x4 words =
             npi_philox(seed, NPI_RANDOM_BOOTSTRAP, (uint64_t)draw, item, (uint32_t)i / 4);
         for (int j = 0; j < 4 && j < n - i; j++)
-            counts[group[npi_below(words.v[j], (uint32_t)n)]]++;
+            to[group[npi_below(words.v[j], (uint32_t)n)]]++;
     }
 }
 
@@ -56,27 +56,34 @@ static int by_value(const void *left, const void *right) {
     return (a > b) - (a < b);
 }
 
-/* Linear between order statistics, as NumPy's default. */
-static double quantile(const double *sorted, int n, double p) {
+double npi_quantile(const double *ascending, int n, double p) {
     double at = p * (n - 1);
     int below = (int)at;
     double rest = at - below;
-    return below + 1 < n ? sorted[below] + rest * (sorted[below + 1] - sorted[below])
-                         : sorted[n - 1];
+    return below + 1 < n ? ascending[below] + rest * (ascending[below + 1] - ascending[below])
+                         : ascending[n - 1];
 }
 
-npos_status npi_measure_intervals(npi_protocol protocol, const npi_score_counts *c, uint64_t seed,
-                                  npi_measures *out) {
-    auroc_interval(c, out);
-    int32_t negatives = protocol == NPI_PROTOCOL_OPENOOD ? c->id_n : c->ood_n;
-    double rates[DRAWS];
+/* Widens an interval to the middle 95% of the draws. */
+static void widen(double *drawn, double interval[2]) {
+    qsort(drawn, DRAWS, sizeof *drawn, by_value);
+    interval[0] = fmin(interval[0], npi_quantile(drawn, DRAWS, 0.025));
+    interval[1] = fmax(interval[1], npi_quantile(drawn, DRAWS, 0.975));
+}
+
+typedef struct drawn {
+    double fpr95[DRAWS], aupr_in[DRAWS], aupr_out[DRAWS];
+} drawn;
+
+static npos_status draw_all(npi_protocol protocol, const npi_score_counts *c, uint64_t seed,
+                            drawn *to) {
     npos_status status = NPOS_OK;
 #pragma omp parallel
     {
         int32_t *id = NULL, *ood = NULL;
-        npos_status mine = npi_alloc(&id, (size_t)c->groups, sizeof *id, "bootstrap of the FPR95");
+        npos_status mine = npi_alloc(&id, (size_t)c->groups, sizeof *id, "bootstrap");
         if (mine == NPOS_OK)
-            mine = npi_alloc(&ood, (size_t)c->groups, sizeof *ood, "bootstrap of the FPR95");
+            mine = npi_alloc(&ood, (size_t)c->groups, sizeof *ood, "bootstrap");
         if (mine != NPOS_OK) {
 #pragma omp critical
             status = mine;
@@ -85,19 +92,42 @@ npos_status npi_measure_intervals(npi_protocol protocol, const npi_score_counts 
         if (status == NPOS_OK) {
 #pragma omp for schedule(static)
             for (int draw = 0; draw < DRAWS; draw++) {
-                resample(seed, draw, 0, c->groups, c->id_n, c->id_group, id);
-                resample(seed, draw, 1, c->groups, c->ood_n, c->ood_group, ood);
-                rates[draw] = (double)npi_fpr95_count(protocol, c, id, ood) / negatives;
+                npi_measures m;
+                npi_resample(seed, draw, 0, c->groups, c->id_n, c->id_group, id);
+                npi_resample(seed, draw, 1, c->groups, c->ood_n, c->ood_group, ood);
+                npi_measure_counts(protocol, c, id, ood, &m);
+                to->fpr95[draw] = m.fpr95;
+                to->aupr_in[draw] = m.aupr_in;
+                to->aupr_out[draw] = m.aupr_out;
             }
         }
         npi_free(id);
         npi_free(ood);
     }
     if (status != NPOS_OK) /* said anew: the message may be another thread's */
-        return npi_fail(status, "bootstrap of the FPR95: no memory for %d counts", c->groups);
-    qsort(rates, DRAWS, sizeof *rates, by_value);
-    npi_clopper_pearson((int64_t)llround(out->fpr95 * negatives), negatives, 0.05, out->fpr95_ci);
-    out->fpr95_ci[0] = fmin(out->fpr95_ci[0], quantile(rates, DRAWS, 0.025));
-    out->fpr95_ci[1] = fmax(out->fpr95_ci[1], quantile(rates, DRAWS, 0.975));
+        return npi_fail(status, "bootstrap: no memory for %d counts", c->groups);
     return NPOS_OK;
+}
+
+npos_status npi_measure_intervals(npi_protocol protocol, const npi_score_counts *c, uint64_t seed,
+                                  npi_measures *out) {
+    drawn *draws;
+    int32_t negatives = protocol == NPI_PROTOCOL_OPENOOD ? c->id_n : c->ood_n;
+    NPI_TRY(npi_alloc(&draws, 1, sizeof *draws, "bootstrap draws"));
+    npos_status status = draw_all(protocol, c, seed, draws);
+    if (status == NPOS_OK) {
+        auroc_interval(c, out);
+        npi_clopper_pearson((int64_t)llround(out->fpr95 * negatives), negatives, 0.05,
+                            out->fpr95_ci);
+        bool parted = out->auroc >= 1; /* then no resample differs: AUROC's bound serves */
+        out->aupr_in_ci[0] = parted ? out->auroc_ci[0] : out->aupr_in;
+        out->aupr_out_ci[0] = parted ? out->auroc_ci[0] : out->aupr_out;
+        out->aupr_in_ci[1] = out->aupr_in;
+        out->aupr_out_ci[1] = out->aupr_out;
+        widen(draws->fpr95, out->fpr95_ci);
+        widen(draws->aupr_in, out->aupr_in_ci);
+        widen(draws->aupr_out, out->aupr_out_ci);
+    }
+    npi_free(draws);
+    return status;
 }

@@ -43,9 +43,25 @@ void npi_score_counts_clear(npi_score_counts *counts) {
     memset(counts, 0, sizeof *counts);
 }
 
+/* group[i] = place of score i among the ascending distinct values, which hold it. */
+static void find_groups(const double *distinct, int32_t groups, const npi_scores *scores,
+                        int32_t *group) {
+    for (int64_t i = 0; i < scores->n; i++) {
+        int32_t low = 0, high = groups - 1;
+        while (low < high) {
+            int32_t middle = low + (high - low) / 2;
+            if (distinct[middle] < scores->value[i])
+                low = middle + 1;
+            else
+                high = middle;
+        }
+        group[i] = low;
+    }
+}
+
 npos_status npi_score_counts_make(const npi_scores *id, const npi_scores *ood,
                                   npi_score_counts *out) {
-    double *a = NULL, *b = NULL;
+    double *a = NULL, *b = NULL, *distinct = NULL;
     npos_status status;
     NPI_TRY_GOTO(sorted_copy(id, &a), done);
     NPI_TRY_GOTO(sorted_copy(ood, &b), done);
@@ -59,24 +75,25 @@ npos_status npi_score_counts_make(const npi_scores *id, const npi_scores *ood,
     NPI_TRY_GOTO(npi_alloc(&out->ood, n + m, sizeof *out->ood, "score counts"), done);
     NPI_TRY_GOTO(npi_alloc(&out->id_group, n, sizeof *out->id_group, "score groups"), done);
     NPI_TRY_GOTO(npi_alloc(&out->ood_group, m, sizeof *out->ood_group, "score groups"), done);
+    NPI_TRY_GOTO(npi_alloc(&distinct, n + m, sizeof *distinct, "distinct scores"), done);
     out->id_n = (int32_t)n;
     out->ood_n = (int32_t)m;
     int32_t group = 0;
     for (size_t i = 0, j = 0; i < n || j < m; group++) {
         double value = j == m || (i < n && a[i] < b[j]) ? a[i] : b[j];
-        for (; i < n && a[i] == value; i++) {
-            out->id_group[i] = group;
+        distinct[group] = value;
+        for (; i < n && a[i] == value; i++)
             out->id[group]++;
-        }
-        for (; j < m && b[j] == value; j++) {
-            out->ood_group[j] = group;
+        for (; j < m && b[j] == value; j++)
             out->ood[group]++;
-        }
     }
     out->groups = group;
+    find_groups(distinct, group, id, out->id_group);
+    find_groups(distinct, group, ood, out->ood_group);
 done:
     npi_free(a);
     npi_free(b);
+    npi_free(distinct);
     if (status != NPOS_OK)
         npi_score_counts_clear(out);
     return status;
@@ -136,8 +153,8 @@ static int32_t fpr95_openood(int32_t groups, int32_t m, const int32_t *id, const
     return fp;
 }
 
-int32_t npi_fpr95_count(npi_protocol protocol, const npi_score_counts *counts, const int32_t *id,
-                        const int32_t *ood) {
+static int32_t fpr95_count(npi_protocol protocol, const npi_score_counts *counts, const int32_t *id,
+                           const int32_t *ood) {
     switch (protocol) {
     case NPI_PROTOCOL_OE:
         return fpr95_oe(counts->groups, counts->id_n, counts->ood_n, id, ood);
@@ -149,18 +166,19 @@ int32_t npi_fpr95_count(npi_protocol protocol, const npi_score_counts *counts, c
     return 0;
 }
 
-static double auroc(const npi_score_counts *c) {
+static double auroc(const npi_score_counts *c, const int32_t *id, const int32_t *ood) {
     uint64_t twice = 0; /* at most 2 n m < 2^63 */
     uint64_t below = 0;
     for (int32_t g = 0; g < c->groups; g++) {
-        twice += (uint64_t)c->id[g] * (2 * below + (uint64_t)c->ood[g]);
-        below += (uint64_t)c->ood[g];
+        twice += (uint64_t)id[g] * (2 * below + (uint64_t)ood[g]);
+        below += (uint64_t)ood[g];
     }
     return (double)twice / (2.0 * c->id_n * c->ood_n);
 }
 
 /* The precision-recall curve of `positive` against `negative` counts, taken group by group from
- * `from` in steps of `step`: its average precision, or the trapezoid rule from (0, 1). */
+ * `from` in steps of `step`: its average precision, or the trapezoid rule from (0, 1).  Groups
+ * without a positive add nothing; leading empty ones (of a resample) have no precision. */
 static double area_pr(int32_t groups, int32_t total, const int32_t *positive,
                       const int32_t *negative, int32_t from, int32_t step, bool trapezoid) {
     double area = 0, before = 1;
@@ -168,6 +186,8 @@ static double area_pr(int32_t groups, int32_t total, const int32_t *positive,
     for (int32_t i = 0, g = from; i < groups; i++, g += step) {
         tp += positive[g];
         fp += negative[g];
+        if (tp + fp == 0)
+            continue;
         double precision = (double)tp / (double)(tp + fp);
         double height = trapezoid ? (precision + before) / 2 : precision;
         area += positive[g] * height;
@@ -177,7 +197,8 @@ static double area_pr(int32_t groups, int32_t total, const int32_t *positive,
 }
 
 /* ODIN's curves: x from 0 to 1 with y given at both ends; points without a y are skipped. */
-static void aupr_odin(const npi_score_counts *c, double *in, double *out) {
+static void aupr_odin(const npi_score_counts *c, const int32_t *id, const int32_t *ood, double *in,
+                      double *out) {
     int64_t tp = c->id_n, fp = c->ood_n;
     double in_x = 1, in_y = 0.5, out_x = 0, out_y = 0;
     *in = *out = 0;
@@ -196,34 +217,35 @@ static void aupr_odin(const npi_score_counts *c, double *in, double *out) {
             out_y = y;
         }
         if (g < c->groups) {
-            tp -= c->id[g];
-            fp -= c->ood[g];
+            tp -= id[g];
+            fp -= ood[g];
         }
     }
     *in = fmin(*in + in_x * in_y / 2, 1); /* rounding may pass 1 */
     *out = fmin(*out + (1 - out_x) * (out_y + 0.5) / 2, 1);
 }
 
-static void measure_counts(npi_protocol protocol, const npi_score_counts *c, npi_measures *out) {
+void npi_measure_counts(npi_protocol protocol, const npi_score_counts *c, const int32_t *id,
+                        const int32_t *ood, npi_measures *out) {
     memset(out, 0, sizeof *out);
     int32_t negatives = protocol == NPI_PROTOCOL_OPENOOD ? c->id_n : c->ood_n;
-    out->fpr95 = (double)npi_fpr95_count(protocol, c, c->id, c->ood) / negatives;
-    out->auroc = auroc(c);
+    out->fpr95 = (double)fpr95_count(protocol, c, id, ood) / negatives;
+    out->auroc = auroc(c, id, ood);
     if (protocol == NPI_PROTOCOL_KNN_OOD) {
-        aupr_odin(c, &out->aupr_in, &out->aupr_out);
+        aupr_odin(c, id, ood, &out->aupr_in, &out->aupr_out);
     } else {
         bool trapezoid = protocol == NPI_PROTOCOL_OPENOOD;
-        out->aupr_in = area_pr(c->groups, c->id_n, c->id, c->ood, c->groups - 1, -1, trapezoid);
-        out->aupr_out = area_pr(c->groups, c->ood_n, c->ood, c->id, 0, 1, trapezoid);
+        out->aupr_in = area_pr(c->groups, c->id_n, id, ood, c->groups - 1, -1, trapezoid);
+        out->aupr_out = area_pr(c->groups, c->ood_n, ood, id, 0, 1, trapezoid);
     }
-    out->fpr95_ci[1] = out->auroc_ci[1] = 1;
+    out->fpr95_ci[1] = out->auroc_ci[1] = out->aupr_in_ci[1] = out->aupr_out_ci[1] = 1;
 }
 
 npos_status npi_measure_points(npi_protocol protocol, const npi_scores *id, const npi_scores *ood,
                                npi_measures *out) {
     npi_score_counts counts = {0};
     NPI_TRY(npi_score_counts_make(id, ood, &counts));
-    measure_counts(protocol, &counts, out);
+    npi_measure_counts(protocol, &counts, counts.id, counts.ood, out);
     npi_score_counts_clear(&counts);
     return NPOS_OK;
 }
@@ -232,7 +254,7 @@ npos_status npi_measure(npi_protocol protocol, const npi_scores *id, const npi_s
                         uint64_t seed, npi_measures *out) {
     npi_score_counts counts = {0};
     NPI_TRY(npi_score_counts_make(id, ood, &counts));
-    measure_counts(protocol, &counts, out);
+    npi_measure_counts(protocol, &counts, counts.id, counts.ood, out);
     npos_status status = npi_measure_intervals(protocol, &counts, seed, out);
     npi_score_counts_clear(&counts);
     return status;

@@ -38,7 +38,9 @@
  * intervals: the 2.5% and 97.5% quantiles of 1000 stratified bootstrap draws (ID and OOD resampled
  * each, threshold taken anew, so its uncertainty counts) and Clopper-Pearson of the count found,
  * which is exact for a fixed threshold and keeps the interval from shrinking to a point at FPR95 =
- * 0 or 1 where no resample differs. The bootstrap is a function of (scores, seed): Philox, purpose
+ * 0 or 1 where no resample differs. AUPR-in and AUPR-out: the same quantiles of the same draws,
+ * widened to the figure itself; where no pair is out of order and so no resample differs, the lower
+ * end is the AUROC's.  The bootstrap is a function of (scores, seed): Philox, purpose
  * NPI_RANDOM_BOOTSTRAP, step = draw, item 0 for ID and 1 for OOD; the number of threads does not
  * matter. */
 #ifndef NPI_OOD_METRICS_H

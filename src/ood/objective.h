@@ -57,9 +57,11 @@ typedef struct npi_objective {
     int all_samples; /* samples x members */
     float *all_z, *all_dz, *all_h;
     int32_t *all_labels;
+    float *
+        hidden; /* [samples][dim]: the projection's hidden layer, behind its ReLU; NULL without projection */
     /* private */
-    float *drows, *hidden, *dhidden, *raw, *z, *norms, *dz, *draw, *phi_hidden, *dphi_hidden,
-        *logit, *dlogit;
+    float *drows, *dhidden, *raw, *z, *norms, *dz, *draw, *phi_hidden, *dphi_hidden, *logit,
+        *dlogit;
     npi_pull pull;
     void *workspace;
 } npi_objective;

@@ -22,7 +22,7 @@ const char *npi_protocol_positive(npi_protocol protocol);
 /* Measures as fractions; ci: 95% interval. */
 typedef struct npi_measures {
     double fpr95, auroc, aupr_in, aupr_out;
-    double fpr95_ci[2], auroc_ci[2];
+    double fpr95_ci[2], auroc_ci[2], aupr_in_ci[2], aupr_out_ci[2];
 } npi_measures;
 
 typedef struct npi_set_result {

@@ -11,7 +11,7 @@ typedef struct npi_score_counts {
     int32_t groups; /* distinct values, ascending */
     int32_t id_n, ood_n;
     int32_t *id, *ood;             /* [groups] how many scores have this value */
-    int32_t *id_group, *ood_group; /* [id_n], [ood_n] group of each sample, ascending */
+    int32_t *id_group, *ood_group; /* [id_n], [ood_n] group of each image, in the images' order */
 } npi_score_counts;
 
 /* Checks and merges two sets of scores.  Fills a zeroed *out; release with npi_score_counts_clear.
@@ -20,13 +20,23 @@ NPOS_MUST_CHECK npos_status npi_score_counts_make(const npi_scores *id, const np
                                                   npi_score_counts *out);
 void npi_score_counts_clear(npi_score_counts *counts);
 
-/* The count behind FPR95: OOD scores accepted (protocols with ID positive) or ID scores rejected
- * (openood), for id[groups], ood[groups] with sums counts->id_n and counts->ood_n; groups may be
- * empty, as in a resample. */
-int32_t npi_fpr95_count(npi_protocol protocol, const npi_score_counts *counts, const int32_t *id,
-                        const int32_t *ood);
+/* The measures of id[groups], ood[groups] with sums counts->id_n and counts->ood_n, the counts' own
+ * or a resample's, in which groups may be empty; the intervals are set to [0, 1]. */
+void npi_measure_counts(npi_protocol protocol, const npi_score_counts *counts, const int32_t *id,
+                        const int32_t *ood, npi_measures *out);
 
-/* Intervals as metrics.h defines them; out->fpr95 and out->auroc are set already. */
+enum { NPI_BOOTSTRAP_DRAWS = 1000 };
+
+/* to[groups] = how often each group comes when the n images whose groups are given are drawn n times
+ * with replacement: a function of seed, draw (from 0) and item alone, so that the same images come
+ * for every model that scored them.  item 0: ID; 1, 2, ...: OOD sets. */
+void npi_resample(uint64_t seed, int draw, uint32_t item, int32_t groups, int32_t n,
+                  const int32_t *group, int32_t *to);
+
+/* The p-quantile of an ascending list, linear between its members as NumPy's default. */
+double npi_quantile(const double *ascending, int n, double p);
+
+/* Intervals as metrics.h defines them; the measures themselves are set already. */
 NPOS_MUST_CHECK npos_status npi_measure_intervals(npi_protocol protocol,
                                                   const npi_score_counts *counts, uint64_t seed,
                                                   npi_measures *out);

@@ -64,3 +64,24 @@ void npi_clopper_pearson(int64_t k, int64_t n, double alpha, double interval[2])
     interval[0] = k == 0 ? 0 : beta_quantile(successes, failures + 1, alpha / 2);
     interval[1] = k == n ? 1 : beta_quantile(successes + 1, failures, 1 - alpha / 2);
 }
+
+double npi_student_tails(double t, int df) {
+    if (isinf(t))
+        return 0;
+    double x = df / (df + t * t);
+    return x >= 1 ? 1 : npi_beta_cdf(0.5 * df, 0.5, x);
+}
+
+double npi_student_quantile(double tails, int df) {
+    double low = 0, high = 1;
+    while (npi_student_tails(high, df) > tails)
+        high *= 2;
+    for (int i = 0; i < 200 && high - low > 1e-13 * high; i++) {
+        double middle = 0.5 * (low + high);
+        if (npi_student_tails(middle, df) > tails)
+            low = middle;
+        else
+            high = middle;
+    }
+    return 0.5 * (low + high);
+}

@@ -13,4 +13,10 @@ double npi_beta_cdf(double a, double b, double x);
  * P(X <= k | hi) = alpha/2 (1 when k = n).  To about 1e-12. */
 void npi_clopper_pearson(int64_t k, int64_t n, double alpha, double interval[2]);
 
+/* P(|T| >= |t|) of Student's t with df >= 1 degrees of freedom: I_x(df/2, 1/2), x = df/(df + t^2). */
+double npi_student_tails(double t, int df);
+
+/* The t > 0 with npi_student_tails(t, df) = tails, 0 < tails < 1, to about 1e-12. */
+double npi_student_quantile(double tails, int df);
+
 #endif

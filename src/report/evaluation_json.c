@@ -48,6 +48,8 @@ static json_t *set_json(const npi_set_result *set, bool *ok) {
     put_measures(object, &set->measures, ok);
     put(object, "fpr95_ci", interval_json(set->measures.fpr95_ci, ok), ok);
     put(object, "auroc_ci", interval_json(set->measures.auroc_ci, ok), ok);
+    put(object, "aupr_in_ci", interval_json(set->measures.aupr_in_ci, ok), ok);
+    put(object, "aupr_out_ci", interval_json(set->measures.aupr_out_ci, ok), ok);
     return object;
 }
 
@@ -172,7 +174,14 @@ static npos_status read_set(const char *path, const json_t *object, npi_set_resu
     NPI_TRY(get_fraction(path, object, "aupr_in", &out->measures.aupr_in));
     NPI_TRY(get_fraction(path, object, "aupr_out", &out->measures.aupr_out));
     NPI_TRY(get_interval(path, object, "fpr95_ci", out->measures.fpr95_ci));
-    return get_interval(path, object, "auroc_ci", out->measures.auroc_ci);
+    NPI_TRY(get_interval(path, object, "auroc_ci", out->measures.auroc_ci));
+    /* files written before these two were reported do not have them */
+    out->measures.aupr_in_ci[1] = out->measures.aupr_out_ci[1] = 1;
+    if (json_object_get(object, "aupr_in_ci"))
+        NPI_TRY(get_interval(path, object, "aupr_in_ci", out->measures.aupr_in_ci));
+    if (json_object_get(object, "aupr_out_ci"))
+        NPI_TRY(get_interval(path, object, "aupr_out_ci", out->measures.aupr_out_ci));
+    return NPOS_OK;
 }
 
 static npos_status read_accuracy(const char *path, const json_t *object, npi_accuracy *out) {

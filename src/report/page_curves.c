@@ -18,6 +18,8 @@ static const curve losses[] = {{NPI_LOG_LOSS, NPI_COLOUR_TEXT, 0, "whole loss"},
                                {NPI_LOG_CE, 4, 3, "cross-entropy"}};
 static const curve rate[] = {{NPI_LOG_LR, 5, 0, "learning rate"}};
 static const curve distance[] = {{NPI_LOG_DISTANCE, 2, 0, "distance of the closest prototypes"}};
+static const curve gradient[] = {{NPI_LOG_GRADIENT, 4, 0, "gradient norm"}};
+static const curve dead[] = {{NPI_LOG_DEAD, 3, 0, "units of the projection that no view reaches"}};
 static const curve speed[] = {{NPI_LOG_RATE, 6, 0, "images a second"}};
 
 /* Draws the curves that the log has; nothing when it has none. */
@@ -86,6 +88,14 @@ void npi_page_curves(npi_page *page, const npi_report *report) {
     draw(page, report, distance, 1, "distance",
          "Distance between the two closest class prototypes on the unit sphere. It should rise and "
          "stay: classes that lie apart leave room for what belongs to none.");
+    draw(page, report, gradient, 1, "gradient norm",
+         "Mean norm of the gradient of a step, before clipping. A high start that falls as the "
+         "loss rises is a "
+         "collapse: all embeddings in one place.");
+    draw(page, report, dead, 1, "dead units",
+         "Share of the projection's hidden units that are zero for all views of a step: they have "
+         "no gradient. "
+         "It rises where the embeddings collapse in the first epochs.");
     draw(page, report, rate, 1, "learning rate", "The schedule as it was run.");
     draw(page, report, speed, 1, "images / s",
          "Speed of each epoch. It falls where synthesis starts; other dips are a busy machine.");

@@ -8,9 +8,10 @@
 #include "base/memory.h"
 
 const char *const npi_log_names[NPI_LOG_COLUMNS] = {
-    "epoch",        "lr",        "loss",    "loss_disp",
-    "loss_comp",    "loss_open", "loss_ce", "prototype_min_distance",
-    "images_per_s", "seconds"};
+    "epoch",           "lr",           "loss",
+    "loss_disp",       "loss_comp",    "loss_open",
+    "loss_ce",         "grad_norm",    "prototype_min_distance",
+    "projection_dead", "images_per_s", "seconds"};
 
 void npi_log_clear(npi_log *log) {
     for (int c = 0; c < NPI_LOG_COLUMNS; c++)

@@ -15,7 +15,9 @@ typedef enum npi_log_column {
     NPI_LOG_COMP,
     NPI_LOG_OPEN,
     NPI_LOG_CE,
+    NPI_LOG_GRADIENT, /* grad_norm */
     NPI_LOG_DISTANCE, /* prototype_min_distance */
+    NPI_LOG_DEAD,     /* projection_dead */
     NPI_LOG_RATE,     /* images_per_s */
     NPI_LOG_SECONDS,
     NPI_LOG_COLUMNS

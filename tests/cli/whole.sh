@@ -48,6 +48,7 @@ try eval whole --id set#test --ood near/self=set#test --json | tr -d ' \n' |
     grep -oE '"(schema|protocol|positive|score|fpr95|auroc|aupr_in|aupr_out|fpr95_ci|auroc_ci|near|all)":' |
     sort -u | tr -d '"\n'
 echo
+try compare whole --format csv | cut -d, -f1-5,37-
 try calibrate whole --id set#test --json calibration.json | grep -c .
 tr -d ' \n' <calibration.json | grep -oE '"(tpr|threshold|score)":' | sort -u
 try embed whole --data set#test --out h.npy --labels y.npy

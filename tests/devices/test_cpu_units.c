@@ -41,6 +41,9 @@ static const shape shapes[] = {
     {1, 32, 2, 2, 32, 3, 1, 1, true, false, ALONE, 0},
     {65, 48, 1, 1, 80, 3, 1, 1, true, false, RESIDUAL, 0},
     {66, 64, 4, 4, 128, 3, 1, 1, true, false, ALONE, 20.0f},
+    {34, 36, 7, 8, 40, 3, 1, 1, true, true, RESIDUAL, 0},
+    {5, 33, 10, 9, 48, 3, 1, 2, true, false, ALONE, 0},
+    {2, 64, 9, 10, 72, 3, 1, 0, true, true, RESIDUAL, 0},
 };
 
 /* ---- arrays, NCHW in double ---- */
@@ -496,6 +499,38 @@ static void generic_fp32(void **state) {
     check_isa("generic", NPI_PRECISION_FP32, NULL);
 }
 
+/* Winograd's way is taken where it saves products, and only in float32. */
+static void winograd_planned(void **state) {
+    (void)state;
+    static const struct {
+        npi_unit_desc desc;
+        bool forward, back;
+    } cases[] = {
+        {{.c = 64, .h = 8, .w = 8, .out_c = 64, .kernel = 3, .stride = 1, .pad = 1}, true, true},
+        {{.c = 32, .h = 7, .w = 8, .out_c = 33, .kernel = 3, .stride = 1, .pad = 1}, true, true},
+        {{.c = 64, .h = 6, .w = 6, .out_c = 64, .kernel = 3, .stride = 1, .pad = 0}, true, false},
+        {{.c = 64, .h = 3, .w = 3, .out_c = 64, .kernel = 3, .stride = 1, .pad = 1}, false, false},
+        {{.c = 64, .h = 8, .w = 8, .out_c = 64, .kernel = 3, .stride = 2, .pad = 1}, false, false},
+        {{.c = 64, .h = 8, .w = 8, .out_c = 64, .kernel = 1, .stride = 1, .pad = 0}, false, false},
+        {{.c = 16, .h = 8, .w = 8, .out_c = 64, .kernel = 3, .stride = 1, .pad = 1}, false, false},
+    };
+    npi_device *dev;
+    assert_int_equal(npi_cpu_open(NPI_PRECISION_FP32, 1, &dev), NPOS_OK);
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        npi_unit_desc desc = cases[i].desc;
+        desc.name = "planned";
+        desc.n = 32;
+        desc.training = desc.needs_dx = true;
+        npi_unit *unit;
+        assert_int_equal(dev->units->create(dev, &desc, &unit), NPOS_OK);
+        const char *variant = dev->units->variant(unit);
+        assert_int_equal(strstr(variant, "fwd winograd") != NULL, cases[i].forward);
+        assert_int_equal(strstr(variant, "bwd_x winograd") != NULL, cases[i].back);
+        dev->units->free(dev, unit);
+    }
+    npi_device_close(dev);
+}
+
 static void need(npi_isa isa) {
     if (npi_cpu_detect() < isa) {
         print_message("this processor lacks %s\n", npi_isa_name(isa));
@@ -590,10 +625,11 @@ static void refusals(void **state) {
 int main(void) {
     unsetenv("NPOS_ISA");
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(generic_fp32),  cmocka_unit_test(avx2_fp32),
-        cmocka_unit_test(avx512_fp32),   cmocka_unit_test(avx512bf16_bf16),
-        cmocka_unit_test(amx_bf16),      cmocka_unit_test(amx_emulated),
-        cmocka_unit_test(out_of_memory), cmocka_unit_test(refusals),
+        cmocka_unit_test(generic_fp32),     cmocka_unit_test(avx2_fp32),
+        cmocka_unit_test(avx512_fp32),      cmocka_unit_test(avx512bf16_bf16),
+        cmocka_unit_test(amx_bf16),         cmocka_unit_test(amx_emulated),
+        cmocka_unit_test(out_of_memory),    cmocka_unit_test(refusals),
+        cmocka_unit_test(winograd_planned),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

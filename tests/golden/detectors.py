@@ -6,10 +6,14 @@ make of them.
 The file: "sizes bank queries dim proj classes", then "NAME count values..." for each array:
 the inputs bank, labels, h, z, prototypes, logits (float32 values), and the results knn_1, knn_7,
 knn_60, prototype, msp, maxlogit, energy, vote, vote_share, nearest, nearest_share,
-argmax.
+argmax; then the classifier's weight and bias (float32 values), head_logits, and the results gen, react,
+ash, she, vim, mahalanobis, relative_mahalanobis, written here by the papers' equations over SciPy's
+pseudo-inverses and NumPy's percentile.  For these the sixth
+feature of bank and h is 0, a direction without variance.
 """
 
 import numpy as np
+from scipy.linalg import pinvh
 from scipy.special import logsumexp, softmax
 from sklearn.neighbors import NearestNeighbors
 
@@ -23,6 +27,50 @@ def unit(x):
 def show(name, values):
     values = np.asarray(values, dtype=np.float64).reshape(-1)
     print(name, len(values), " ".join(f"{v:.17g}" for v in values))
+
+
+def mahalanobis(x, centred, means):
+    precision = pinvh(centred.T @ centred / len(centred))
+    d = x[:, None, :] - means[None]
+    return np.einsum("ncd,de,nce->nc", d, precision, d).min(1)
+
+
+def fitted(rng, bank, labels, h):
+    """Detectors that are fitted, or that need the classifier's weights."""
+    weight = rng.normal(size=(CLASSES, DIM)).astype(np.float32)
+    bias = rng.normal(size=CLASSES).astype(np.float32)
+    show("weight", weight)
+    show("bias", bias)
+    w, b, t, x = (a.astype(np.float64) for a in (weight, bias, bank, h))
+    t[:, 5] = x[:, 5] = 0  # a dead feature: the covariance is singular
+    logits, train = x @ w.T + b, t @ w.T + b
+    show("head_logits", logits.astype(np.float32))
+    p = np.sort(softmax(logits.astype(np.float32).astype(np.float64), axis=1), axis=1)[:, ::-1]
+    show("gen", -np.sum(p[:, :100] ** 0.1 * (1 - p[:, :100]) ** 0.1, axis=1))
+    cut = np.percentile(t, 90)
+    show("react", logsumexp(np.minimum(x, cut) @ w.T + b, axis=1))
+    shaped = np.zeros_like(x)
+    keep = DIM - int(np.round(DIM * 90 / 100.0))
+    for row, to in zip(x, shaped):
+        best = np.argsort(-row, kind="stable")[:keep]
+        to[best] = row[best] * np.exp(row.sum() / row[best].sum())
+    show("ash", logsumexp(shaped @ w.T + b, axis=1))
+    right = train.argmax(1) == labels
+    patterns = np.array([t[(labels == c) & (right if (right & (labels == c)).any() else True)].mean(0)
+                         for c in range(CLASSES)])
+    show("she", np.sum(x * patterns[logits.argmax(1)], axis=1))
+    origin = -np.linalg.pinv(w) @ b
+    moved = t - origin
+    _, vectors = np.linalg.eigh(moved.T @ moved / len(t))
+    residual = vectors[:, : DIM - DIM // 2]  # eigh ascends: the smallest
+    alpha = train.max(1).mean() / np.linalg.norm(moved @ residual, axis=1).mean()
+    show("vim", logsumexp(logits, axis=1)
+         - alpha * np.linalg.norm((x - origin) @ residual, axis=1))
+    means = np.array([t[labels == c].mean(0) for c in range(CLASSES)])
+    near = mahalanobis(x, t - means[labels], means)
+    show("mahalanobis", -near)
+    overall = t.mean(0, keepdims=True)
+    show("relative_mahalanobis", mahalanobis(x, t - overall, overall) - near)
 
 
 def main():
@@ -64,6 +112,7 @@ def main():
     show("nearest", cosine.argmax(1))
     show("nearest_share", softmax(cosine / 0.1, axis=1).max(1))
     show("argmax", wide.argmax(1))
+    fitted(rng, bank, labels, h)
 
 
 main()

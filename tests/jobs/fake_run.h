@@ -2,7 +2,7 @@
  * jobs on a run are tested by themselves, against figures that a reader can check.
  *
  * Images are 8 x 8 grey.  h = means of the four quadrants in [0, 1]; z = normalize(h0 - h2, h1 - h3);
- * phi = h0 + h1 - h2 - h3; logits = 10 (h0, h1).  Class "left" is bright in quadrant 0 (upper left),
+ * phi = h0 + h1 - h2 - h3; logits = 10 (h0, h1), the classifier's weights say so.  Class "left" is bright in quadrant 0 (upper left),
  * class "right" in quadrant 1 (upper right); prototypes are (1, 0) and (0, 1). */
 #ifndef TESTS_JOBS_FAKE_RUN_H
 #define TESTS_JOBS_FAKE_RUN_H
@@ -22,7 +22,7 @@ static struct {
     npi_device device;
     bool has_head, has_classifier, has_bank, has_names;
     char *class_names[2];
-    float prototypes[4];
+    float prototypes[4], weight[8];
     uint8_t bank[FAKE_BANK][FAKE_SIZE * FAKE_SIZE];
     float bank_h[FAKE_BANK * 4];
     int32_t bank_labels[FAKE_BANK];
@@ -59,6 +59,7 @@ static inline void fake_setup(const char *folder) {
     fake.class_names[0] = (char *)"0";
     fake.class_names[1] = (char *)"1";
     fake.prototypes[0] = fake.prototypes[3] = 1;
+    fake.weight[0] = fake.weight[5] = 10;
     fake.nan_from = -1;
     CHECK_OK(npi_recipe_defaults(&fake.recipe));
     CHECK_OK(npi_recipe_set(&fake.recipe, "knn_k=5"));
@@ -105,6 +106,7 @@ npos_status npi_run_open(const char *path, const npos_compute *compute, npi_run 
                      .prototypes = fake.prototypes,
                      .has_head = fake.has_head,
                      .has_classifier = fake.has_classifier,
+                     .weight = fake.has_classifier ? fake.weight : NULL,
                      .calibration = fake.calibration};
     return npi_strdup(&run->path, path);
 }

@@ -101,11 +101,11 @@ static void eval_shares_one_pass(void **state) {
     fake.passes = 0;
     CHECK_OK(npos_eval(&options));
     fclose(options.table);
-    assert_int_equal(fake.passes, 3); /* ID and two sets, for six scores */
+    assert_int_equal(fake.passes, 3); /* ID and two sets, for thirteen scores */
 
     npi_evaluation found = {0};
     CHECK_OK(npi_evaluation_read_run(folder, &found));
-    assert_int_equal(found.results, 6);
+    assert_int_equal(found.results, 13);
     for (int r = 0; r < found.results; r++) {
         const npi_score_result *result = &found.result[r];
         assert_int_equal(result->id_n, 200);

@@ -6,6 +6,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include "io/safetensors.h"
 #include "jobs/trainer.h"
 
 static void two_and_two_epochs_are_four(void **state) {
@@ -173,6 +174,58 @@ static void a_started_run_reads_given_weights(void **state) {
     job *j = from(folder, "third", "first");
     j->options.stop_after_epoch = 1;
     CHECK_FAILS(npos_train(&j->options), NPOS_INTERRUPTED, "epoch 1");
+    check_remove(folder);
+}
+
+/* `projection_dead` of a run's only epoch. */
+static double dead_share(const char *folder, const char *run) {
+    char *text, name[64];
+    size_t size;
+    snprintf(name, sizeof name, "%s/log.jsonl", run);
+    CHECK_OK(npi_file_read(check_path(folder, name), &text, &size));
+    const char *at = strstr(text, "\"projection_dead\":");
+    assert_non_null(at);
+    double share = strtod(at + strlen("\"projection_dead\":"), NULL);
+    npi_free(text);
+    return share;
+}
+
+static void the_log_counts_dead_units(void **state) {
+    (void)state;
+    char folder[512];
+    snprintf(folder, sizeof folder, "%s", prepare());
+    train_whole(folder, "first");
+    /* the same weights, but half of the hidden layer is out of reach */
+    npi_safetensors *file;
+    CHECK_OK(npi_safetensors_open(check_path(folder, "first/model.safetensors"), &file));
+    npi_named_tensor tensors[128];
+    float bias[64];
+    int count = npi_safetensors_count(file);
+    assert_in_range(count, 1, 128);
+    for (int i = 0; i < count; i++) {
+        tensors[i] = *npi_safetensors_at(file, i);
+        if (strcmp(tensors[i].name, "head.0.bias") != 0)
+            continue;
+        assert_int_equal(tensors[i].shape[0], 64);
+        memcpy(bias, tensors[i].data, sizeof bias);
+        for (int j = 0; j < 32; j++)
+            bias[j] = -1e6f;
+        tensors[i].data = bias;
+    }
+    CHECK_OK(npi_safetensors_write(check_path(folder, "lame.safetensors"), tensors, count, NULL));
+    npi_safetensors_close(file);
+    const char *settings[] = {"epochs=1", "warmup_epochs=0", "lr=0.0001"};
+    const char *const weights[] = {"first/model.safetensors", "lame.safetensors"};
+    double share[2];
+    for (int i = 0; i < 2; i++) {
+        job *j = from(folder, i ? "lame" : "sound", weights[i]);
+        j->options.set = settings;
+        j->options.set_count = 3;
+        CHECK_OK(npos_train(&j->options));
+        share[i] = dead_share(folder, i ? "lame" : "sound");
+    }
+    assert_true(share[0] >= 0 && share[0] < 0.5);
+    assert_true(share[1] >= 0.5 && share[1] <= 0.5 + share[0]);
     check_remove(folder);
 }
 
@@ -370,6 +423,7 @@ int main(void) {
         cmocka_unit_test(any_number_of_threads_gives_the_same_weights),
         cmocka_unit_test(a_seed_changes_the_weights),
         cmocka_unit_test(a_started_run_reads_given_weights),
+        cmocka_unit_test(the_log_counts_dead_units),
         cmocka_unit_test(weights_of_another_network_are_named),
         cmocka_unit_test(wrong_resumes_are_refused),
         cmocka_unit_test(bad_data_and_settings_are_named),

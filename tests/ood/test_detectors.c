@@ -4,6 +4,7 @@
 
 #include <math.h>
 
+#include "base/memory.h"
 #include "base/philox.h"
 #include "brute_device.h"
 #include "ood/accuracy.h"
@@ -34,7 +35,7 @@ static const double *golden(const char *name, int count) {
 }
 
 static float bank[BANK * DIM], h[QUERIES * DIM], z[QUERIES * PROJ], prototypes[CLASSES * PROJ],
-    logits[QUERIES * CLASSES], phi[QUERIES];
+    logits[QUERIES * CLASSES], phi[QUERIES], weight[CLASSES * DIM], bias[CLASSES];
 static int32_t labels[BANK];
 static npi_device host, away;
 static npi_neighbour_bank *host_bank, *away_bank;
@@ -54,6 +55,8 @@ static int setup(void **state) {
     take("z", QUERIES * PROJ, z);
     take("prototypes", CLASSES * PROJ, prototypes);
     take("logits", QUERIES * CLASSES, logits);
+    take("weight", CLASSES * DIM, weight);
+    take("bias", CLASSES, bias);
     const double *of = golden("labels", BANK);
     for (int i = 0; i < BANK; i++)
         labels[i] = (int32_t)of[i];
@@ -63,8 +66,8 @@ static int setup(void **state) {
     away = brute_device(false);
     CHECK_OK(npi_neighbour_bank_make(&host, BANK, DIM, bank, &host_bank));
     CHECK_OK(npi_neighbour_bank_make(&away, BANK, DIM, bank, &away_bank));
-    model = (npi_detector_model){"run", &host,      DIM, PROJ,      CLASSES, true,
-                                 true,  prototypes, 0.1, host_bank, labels,  7};
+    model = (npi_detector_model){"run", &host,     DIM,    PROJ, CLASSES, true,   true, prototypes,
+                                 0.1,   host_bank, labels, 7,    bank,    weight, bias};
     outputs = (npi_outputs){QUERIES, DIM, PROJ, CLASSES, h, z, phi, logits};
     return 0;
 }
@@ -108,7 +111,8 @@ static void all_others_equal_numpy(void **state) {
     npi_detector *detectors;
     double score[QUERIES];
     int count;
-    CHECK_OK(npi_detectors_fit("all", &model, &detectors, &count));
+    CHECK_OK(
+        npi_detectors_fit("knn,head,prototype,msp,maxlogit,energy", &model, &detectors, &count));
     assert_int_equal(count, 6);
     for (int d = 0; d < count; d++) {
         const char *name = detectors[d].kind->name;
@@ -119,6 +123,96 @@ static void all_others_equal_numpy(void **state) {
         } else {
             compare(name, score, strcmp(name, "knn") == 0 ? "knn_7" : name, 1e-6);
         }
+    }
+    npi_detectors_free(detectors, count);
+}
+
+/* With a feature that is always 0, as a dead unit's: the covariances are singular. */
+static void fitted_ones_equal_scipy(void **state) {
+    (void)state;
+    static const char *const names[] = {
+        "gen", "react", "ash", "she", "vim", "mahalanobis", "relative_mahalanobis"};
+    static float rows[BANK * DIM], queries[QUERIES * DIM], of[QUERIES * CLASSES];
+    memcpy(rows, bank, sizeof rows);
+    memcpy(queries, h, sizeof queries);
+    for (int i = 0; i < BANK; i++)
+        rows[i * DIM + 5] = 0;
+    for (int i = 0; i < QUERIES; i++)
+        queries[i * DIM + 5] = 0;
+    take("head_logits", QUERIES * CLASSES, of);
+    npi_detector_model m = model;
+    npi_outputs asked = {QUERIES, DIM, PROJ, CLASSES, queries, z, phi, of};
+    m.bank_h = rows;
+    for (int i = 0; i < 7; i++) {
+        npi_detector *detector;
+        double score[QUERIES];
+        int count;
+        CHECK_OK(npi_detectors_fit(names[i], &m, &detector, &count));
+        CHECK_OK(npi_detector_score(detector, &asked, score));
+        compare(names[i], score, names[i], 1e-6);
+        npi_detectors_free(detector, count);
+    }
+}
+
+/* What a fit must refuse, and that it leaves nothing behind when memory runs out. */
+static void bad_training_data(void **state) {
+    (void)state;
+    npi_detector *detectors;
+    int count;
+    int32_t wrong[BANK];
+    memcpy(wrong, labels, sizeof wrong);
+    wrong[3] = CLASSES;
+    npi_detector_model m = model;
+    m.bank_labels = wrong;
+    CHECK_FAILS(npi_detectors_fit("mahalanobis", &m, &detectors, &count), NPOS_BAD_DATA,
+                "score 'mahalanobis': training embedding 3 has label 4 of 4 classes");
+    CHECK_FAILS(npi_detectors_fit("she", &m, &detectors, &count), NPOS_BAD_DATA, "label 4 of 4");
+    m = model;
+    m.weight = NULL;
+    CHECK_FAILS(npi_detectors_fit("vim", &m, &detectors, &count), NPOS_INVALID_ARGUMENT,
+                "score 'vim' needs a classifier's weights, and run has none");
+    float same[BANK * DIM];
+    for (int i = 0; i < BANK * DIM; i++)
+        same[i] = 1;
+    m = model;
+    m.bank_h = same; /* no variance at all: every distance is 0 */
+    CHECK_OK(npi_detectors_fit("mahalanobis", &m, &detectors, &count));
+    double score[QUERIES];
+    CHECK_OK(npi_detector_score(detectors, &outputs, score));
+    assert_true(score[0] == 0 && score[QUERIES - 1] == 0);
+    npi_detectors_free(detectors, count);
+    size_t before = npi_memory_now();
+    for (int n = 1;; n++) {
+        npi_memory_fail_after(n);
+        npos_status status = npi_detectors_fit("all", &model, &detectors, &count);
+        npi_memory_fail_after(0);
+        if (status == NPOS_OK)
+            break;
+        assert_int_equal(status, NPOS_OUT_OF_MEMORY);
+        assert_int_equal(npi_memory_now(), before);
+        assert_true(n < 200);
+    }
+    npi_detectors_free(detectors, count);
+    assert_int_equal(npi_memory_now(), before);
+}
+
+/* A NaN in an embedding or a logit gives NaN, by which eval names the image. */
+static void nan_is_kept(void **state) {
+    (void)state;
+    npi_detector *detectors;
+    int count;
+    float bad_h[DIM], bad_logits[CLASSES];
+    memcpy(bad_h, h, sizeof bad_h);
+    memcpy(bad_logits, logits, sizeof bad_logits);
+    bad_h[2] = bad_logits[1] = NAN;
+    npi_outputs one = {1, DIM, PROJ, CLASSES, bad_h, z, phi, bad_logits};
+    CHECK_OK(npi_detectors_fit("gen,react,ash,she,vim,mahalanobis,relative_mahalanobis", &model,
+                               &detectors, &count));
+    for (int d = 0; d < count; d++) {
+        double score = 0;
+        CHECK_OK(npi_detector_score(&detectors[d], &one, &score));
+        if (!isnan(score))
+            fail_msg("%s gives %g", detectors[d].kind->name, score);
     }
     npi_detectors_free(detectors, count);
 }
@@ -304,12 +398,13 @@ static void bad_lists(void **state) {
     int count;
     const struct {
         const char *list, *message, *hint;
-    } cases[] = {{"knm", "score 'knm' is not known", "'knn'"},
-                 {"prototypes", "score 'prototypes' is not known", "'prototype'"},
-                 {"knn,", "score '' is not known", ""},
-                 {"", "expected all or some of knn, head, prototype, msp, maxlogit, energy", ""},
-                 {"knn,head,knn", "'knn' stands twice", ""},
-                 {"all,knn", "score 'all'", ""}};
+    } cases[] = {
+        {"knm", "score 'knm' is not known", "'knn'"},
+        {"prototypes", "score 'prototypes' is not known", "'prototype'"},
+        {"knn,", "score '' is not known", ""},
+        {"", "expected all or some of knn, head, prototype, msp, maxlogit, energy, gen", ""},
+        {"knn,head,knn", "'knn' stands twice", ""},
+        {"all,knn", "score 'all'", ""}};
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
         size_t before = npi_memory_now();
         CHECK_FAILS(npi_detectors_fit(cases[i].list, &model, &detectors, &count),
@@ -325,6 +420,11 @@ static void bad_lists(void **state) {
     m.has_classifier = false;
     CHECK_FAILS(npi_detectors_fit("msp", &m, &detectors, &count), NPOS_INVALID_ARGUMENT,
                 "score 'msp' needs a classifier, and run has none");
+    m = model;
+    m.weight = NULL;
+    CHECK_OK(npi_detectors_fit("all", &m, &detectors, &count));
+    assert_int_equal(count, 9); /* not react, ash, she, vim */
+    npi_detectors_free(detectors, count);
     m = (npi_detector_model){.name = "run", .dev = &host, .has_head = true};
     CHECK_OK(npi_detectors_fit("all", &m, &detectors, &count));
     assert_int_equal(count, 1);
@@ -347,6 +447,9 @@ int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(knn_equals_sklearn),
         cmocka_unit_test(all_others_equal_numpy),
+        cmocka_unit_test(fitted_ones_equal_scipy),
+        cmocka_unit_test(bad_training_data),
+        cmocka_unit_test(nan_is_kept),
         cmocka_unit_test(scores_do_not_depend_on_the_batch),
         cmocka_unit_test(on_real_devices),
         cmocka_unit_test(blocks_agree),

@@ -48,6 +48,10 @@ static void check_case(FILE *file) {
         assert_true(got.fpr95_ci[0] <= got.fpr95 && got.fpr95 <= got.fpr95_ci[1]);
         assert_true(got.auroc_ci[0] <= got.auroc && got.auroc <= got.auroc_ci[1]);
         assert_true(got.fpr95_ci[0] >= 0 && got.fpr95_ci[1] <= 1);
+        assert_true(got.aupr_in_ci[0] <= got.aupr_in && got.aupr_in <= got.aupr_in_ci[1]);
+        assert_true(got.aupr_out_ci[0] <= got.aupr_out && got.aupr_out <= got.aupr_out_ci[1]);
+        assert_true(got.aupr_in_ci[0] >= 0 && got.aupr_in_ci[1] <= 1);
+        assert_true(got.aupr_out_ci[0] >= 0 && got.aupr_out_ci[1] <= 1);
     }
     assert_int_equal(fscanf(file, "%63s", word), 1);
     assert_string_equal(word, "delong");
@@ -124,7 +128,13 @@ static void bootstrap(void **state) {
     static double id[N], ood[N];
     npi_scores in = {"id", N, id}, out = {"ood", N, ood};
     double truth = 0.5 * erfc((2 - 1.6448536269514722) / sqrt(2));
-    int held = 0, held_auroc = 0;
+    /* the average precision of many such images, half of them ID: mean precision over ID scores */
+    double precision = 0;
+    for (double x = -8; x < 8; x += 0.001) { /* an ID score is 2 + x */
+        double in = erfc(x / sqrt(2)), out_above = erfc((x + 2) / sqrt(2));
+        precision += 0.001 * exp(-x * x / 2) / sqrt(2 * M_PI) * in / (in + out_above);
+    }
+    int held = 0, held_auroc = 0, held_in = 0, held_out = 0;
     for (int trial = 0; trial < TRIALS; trial++) {
         npi_measures a, b;
         normal_scores(id, N, (uint32_t)(2 * trial), 2);
@@ -134,6 +144,9 @@ static void bootstrap(void **state) {
         double area = 0.5 * erfc(-2 / sqrt(2) / sqrt(2));
         held_auroc += a.auroc_ci[0] <= area && area <= a.auroc_ci[1];
         assert_true(a.fpr95_ci[1] - a.fpr95_ci[0] < 0.35);
+        held_in += a.aupr_in_ci[0] <= precision && precision <= a.aupr_in_ci[1];
+        held_out += a.aupr_out_ci[0] <= precision && precision <= a.aupr_out_ci[1];
+        assert_true(a.aupr_in_ci[1] - a.aupr_in_ci[0] < 0.06);
         if (trial > 0)
             continue;
         CHECK_OK(npi_measure(NPI_PROTOCOL_OE, &in, &out, 3, &b));
@@ -146,6 +159,7 @@ static void bootstrap(void **state) {
     /* 60 trials at 95%: fewer than 51 would happen once in 2,000 */
     assert_true(held >= 51);
     assert_true(held_auroc >= 51);
+    assert_true(held_in >= 51 && held_out >= 51);
 }
 
 /* Perfect parting leaves no variance, yet the intervals are no points. */

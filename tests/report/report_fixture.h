@@ -247,11 +247,13 @@ static inline void fix_log(const char *folder) {
         double fall = exp(-e / 9.0), open = e >= 16 ? 0.55 * exp(-(e - 16) / 8.0) + 0.12 : 0;
         npi_page_add(&log,
                      "{\"epoch\": %d, \"step\": %d, \"lr\": %.5f, \"loss\": %.4f, \"loss_disp\": "
-                     "%.4f, \"loss_comp\": %.4f, \"loss_open\": %.4f, \"prototype_min_distance\": "
-                     "%.4f, \"images_per_s\": %.1f, \"seconds\": %.2f}\n",
+                     "%.4f, \"loss_comp\": %.4f, \"loss_open\": %.4f, \"grad_norm\": %.4f, "
+                     "\"prototype_min_distance\": %.4f, \"projection_dead\": %.4f, "
+                     "\"images_per_s\": %.1f, \"seconds\": %.2f}\n",
                      e, 60 * e, 0.25 * (1 + cos(0.0785 * e)),
                      2.2 * fall + 0.3 + 0.1 * open + 0.03 * (double)fix_normal(7, 0, (uint32_t)e),
-                     -0.5 + 1.5 * fall, 2.6 * fall + 0.6, open, 1.38 - 0.9 * fall,
+                     -0.5 + 1.5 * fall, 2.6 * fall + 0.6, open, 1.1 + 3 * fall * fall,
+                     1.38 - 0.9 * fall, 0.4 * (1 - fall),
                      e >= 16 ? 2100.0 + 40 * (double)fix_normal(8, 0, (uint32_t)e) : 2500.0, 3.1);
     }
     CHECK_OK(log.status);

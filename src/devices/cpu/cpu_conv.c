@@ -40,22 +40,26 @@ npi_conv npi_conv_plan(const npi_cpu *cpu, const npi_kernels *kernels, int n, in
     conv.scratch = NPI_BLOCK_BYTES + 2 * npi_round_up(taps * sizeof(char *), 64);
     if (conv.gather)
         conv.scratch += npi_round_up(NPI_IMAGES * k * conv.element, 64);
+    npi_wino_plan(&conv);
     return conv;
 }
 
-void npi_conv_pack(const npi_conv *conv, const float *weights, void *packed) {
+void npi_conv_pack(const npi_conv *conv, const float *weights, void *packed, char *scratch) {
     int taps = conv->kernel * conv->kernel;
     npi_pack job = {.weights = weights,
                     .taps = taps,
                     .rows = conv->transposed ? conv->co : conv->ci,
                     .cols = conv->transposed ? conv->ci : conv->co,
                     .transposed = conv->transposed,
-                    .k = conv->k,
-                    .panels = packed};
+                    .k = conv->k};
     job.gathered = conv->gather;
+    if (conv->winograd) {
+        npi_wino_pack(conv, &job, packed, scratch);
+        return;
+    }
 #pragma omp parallel for num_threads(conv->threads) schedule(static)
     for (int panel = 0; panel < conv->panels; panel++)
-        conv->kernels->pack(&job, panel);
+        conv->kernels->pack(&job, panel, (char *)packed + (size_t)panel * conv->panel_bytes);
 }
 
 int npi_source(const npi_conv *conv, int y, int x, int ky, int kx) {
@@ -175,6 +179,10 @@ static void run_row(const npi_conv *conv, const char *x, const char *packed,
 
 void npi_conv_run(const npi_conv *conv, const void *x, const void *packed, const npi_conv_out *out,
                   char *scratch) {
+    if (conv->winograd) {
+        npi_wino_run(conv, x, packed, out, scratch);
+        return;
+    }
     int pairs = conv->panels / 2, groups = (pairs + conv->group - 1) / conv->group;
     int items = groups * conv->blocks * conv->ho;
     int taps = conv->kernel * conv->kernel;

@@ -8,6 +8,9 @@
  * odd number of them, the taps of a pixel are first copied side by side (`gather`), which makes it
  * one product with k = taps * ci.
  *
+ * 3 x 3 taps with stride 1 in float32 mostly take another way with fewer products
+ * (cpu_winograd.c), which the plan decides by shape.
+ *
  * Device layout of the weights: [taps][c][out_c] float32, tap = ky * kernel + kx. */
 #ifndef NPI_DEVICES_CPU_CONV_H
 #define NPI_DEVICES_CPU_CONV_H
@@ -23,9 +26,10 @@ typedef struct npi_conv {
     int kernel, stride, pad;
     bool transposed; /* backward by data */
     bool gather;
-    int k;      /* elements of k a product, filled up */
-    int panels; /* of 16 output channels, an even number */
-    int group; /* pairs of panels whose weights are used together, so that they stay in the cache */
+    bool winograd;  /* cpu_winograd.c */
+    int k;          /* elements of k a product, filled up */
+    int panels;     /* of 16 output channels, an even number */
+    int group;      /* pairs of panels of an item of work; their weights should stay in the cache */
     size_t element; /* bytes */
     size_t panel_bytes, packed_bytes;
     size_t scratch; /* bytes a thread needs */
@@ -35,8 +39,9 @@ typedef struct npi_conv {
 npi_conv npi_conv_plan(const npi_cpu *cpu, const npi_kernels *kernels, int n, int c, int h, int w,
                        int out_c, int kernel, int stride, int pad, bool transposed);
 
-/* Device-layout weights to the packed copy of a direction (packed_bytes). */
-void npi_conv_pack(const npi_conv *conv, const float *weights, void *packed);
+/* Device-layout weights to the packed copy of a direction (packed_bytes).  scratch: threads *
+ * conv->scratch bytes. */
+void npi_conv_pack(const npi_conv *conv, const float *weights, void *packed, char *scratch);
 
 /* What is done with the sums; see npi_store. */
 typedef struct npi_conv_out {

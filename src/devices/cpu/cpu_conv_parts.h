@@ -17,6 +17,12 @@ int npi_source(const npi_conv *conv, int y, int x, int ky, int kx);
  * what fills k up was zeroed before and stays. */
 void npi_gather_pixel(const npi_conv *conv, const char *image, int y, int x, char *gathered);
 
+/* Winograd's way, cpu_winograd.c.  The plan is changed where that way is faster. */
+void npi_wino_plan(npi_conv *conv);
+void npi_wino_pack(const npi_conv *conv, const npi_pack *job, void *packed, char *scratch);
+void npi_wino_run(const npi_conv *conv, const void *x, const void *packed, const npi_conv_out *out,
+                  char *scratch);
+
 /* A thread's part of the scratch: a block of sums, lists of operands, a gathered pixel. */
 typedef struct npi_workplace {
     float *block;

@@ -93,7 +93,6 @@ typedef struct npi_pack {
     bool transposed;
     bool gathered; /* k runs over taps and rows: a single tap of taps * rows */
     int k;         /* filled-up length */
-    void *panels;
 } npi_pack;
 
 typedef struct npi_kernels {
@@ -111,11 +110,19 @@ typedef struct npi_kernels {
     void (*norm_sums)(const npi_norm_back *job, size_t first, size_t pixels, int valid, float *sums,
                       size_t sums_row);
     void (*norm_back)(const npi_norm_back *job, size_t first, size_t pixels, int valid);
-    void (*pack)(const npi_pack *job, int panel);
+    void (*pack)(const npi_pack *job, int panel, void *to);
     /* One pixel [32][cols] with rows of `row` elements, to [cols filled up to 32][32 images]. */
     void (*turn)(const void *pixel, size_t row, int cols, void *to);
     /* One pixel [32][cols], to panels [cols filled up to 32, /16][words of images][16]. */
     void (*panels)(const void *pixel, int cols, void *to);
+    /* Winograd's F(2 x 2, 3 x 3), see cpu_winograd.c; NULL in bfloat16.  Matrices are numbered row
+     * by row (3 x 3 taps, 4 x 4 pixels, 4 x 4 products, 2 x 2 blocks of sums).
+     * weights: 9 matrices of `floats` floats side by side to 16, of the taps in reverse order when
+     * `flipped`; input: 4 x 4 pixels to 16 matrices that begin `step` floats apart; output: 16
+     * products [32][32] that begin `step` floats apart to 4 blocks side by side. */
+    void (*wino_weights)(const float *taps, size_t floats, bool flipped, float *to);
+    void (*wino_input)(const float *const pixels[16], size_t floats, float *to, size_t step);
+    void (*wino_output)(const float *products, size_t step, float *blocks);
 } npi_kernels;
 
 extern const npi_kernels npi_kernels_generic;

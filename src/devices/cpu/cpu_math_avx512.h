@@ -105,36 +105,43 @@ static void screen(int rows, const void *product, bool whole, const float *base,
 }
 
 /* Four rows at a time share the loads of q, and their misses overlap. */
-static void near(size_t n, const float *q, const float *bank, int count, const int32_t *row,
-                 float *to) {
-    enum { ROWS = 4 };
-    for (int r = 0; r < count; r += ROWS) {
-        const float *b[ROWS];
-        __m512 sum[ROWS];
+/* Squared distances of q and `rows` rows, a constant; the sums' order is that of `near` for any number. */
+static inline __attribute__((always_inline)) void
+near_some(int rows, size_t n, const float *q, const float *bank, const int32_t *row, float *to) {
+    const float *b[4];
+    __m512 sum[4];
 #pragma GCC unroll 4
-        for (int l = 0; l < ROWS; l++) {
-            b[l] = bank + (size_t)row[r + l < count ? r + l : r] * n;
-            sum[l] = _mm512_setzero_ps();
-        }
-        size_t i = 0;
-        for (; i + 16 <= n; i += 16) {
-            __m512 x = _mm512_loadu_ps(q + i);
+    for (int l = 0; l < rows; l++) {
+        b[l] = bank + (size_t)row[l] * n;
+        sum[l] = _mm512_setzero_ps();
+    }
+    size_t i = 0;
+    for (; i + 16 <= n; i += 16) {
+        __m512 x = _mm512_loadu_ps(q + i);
 #pragma GCC unroll 4
-            for (int l = 0; l < ROWS; l++) {
-                __m512 d = _mm512_sub_ps(x, _mm512_loadu_ps(b[l] + i));
-                sum[l] = _mm512_fmadd_ps(d, d, sum[l]);
-            }
-        }
-        const __mmask16 rest = (__mmask16)((1u << (n - i)) - 1u);
-        __m512 x = _mm512_maskz_loadu_ps(rest, q + i);
-#pragma GCC unroll 4
-        for (int l = 0; l < ROWS; l++) {
-            __m512 d = _mm512_sub_ps(x, _mm512_maskz_loadu_ps(rest, b[l] + i));
+        for (int l = 0; l < rows; l++) {
+            __m512 d = _mm512_sub_ps(x, _mm512_loadu_ps(b[l] + i));
             sum[l] = _mm512_fmadd_ps(d, d, sum[l]);
         }
-        for (int l = 0; l < ROWS && r + l < count; l++)
-            to[r + l] = _mm512_reduce_add_ps(sum[l]);
     }
+    const __mmask16 rest = (__mmask16)((1u << (n - i)) - 1u);
+    __m512 x = _mm512_maskz_loadu_ps(rest, q + i);
+#pragma GCC unroll 4
+    for (int l = 0; l < rows; l++) {
+        __m512 d = _mm512_sub_ps(x, _mm512_maskz_loadu_ps(rest, b[l] + i));
+        to[l] = _mm512_reduce_add_ps(_mm512_fmadd_ps(d, d, sum[l]));
+    }
+}
+
+static void near(size_t n, const float *q, const float *bank, int count, const int32_t *row,
+                 float *to) {
+    int r = 0;
+    for (; r + 4 <= count; r += 4)
+        near_some(4, n, q, bank, row + r, to + r);
+    for (; r + 2 <= count; r += 2)
+        near_some(2, n, q, bank, row + r, to + r);
+    if (r < count)
+        near_some(1, n, q, bank, row + r, to + r);
 }
 
 #endif

@@ -10,9 +10,9 @@ enum {
     QUERIES = 72 * 14, /* queries at a time */
     HELD = 4 << 20,    /* candidates of all queries at a time, at most */
     FIRST = 64,        /* rows of the first strip, all of whose pairs pass */
-    RUN = 4,           /* neighbouring rows that stay together: half the misses of single ones */
-    GROW = 32,         /* entries by which a list grows at least before it is shortened */
-    SAMPLE = 256       /* rows that choose the centre */
+    RUN = 16,    /* neighbouring rows that stay together: their reading from memory is a stream */
+    GROW = 32,   /* entries by which a list grows at least before it is shortened */
+    SAMPLE = 256 /* rows that choose the centre */
 };
 
 typedef struct search {

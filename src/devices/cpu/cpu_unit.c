@@ -125,6 +125,10 @@ static void unit_free(npi_device *dev, npi_unit *unit) {
     npi_free(unit);
 }
 
+static const char *way_of(const npi_conv *conv) {
+    return conv->winograd ? "winograd" : conv->gather ? "gathered" : "taps";
+}
+
 static npos_status unit_create(npi_device *dev, const npi_unit_desc *desc, npi_unit **out) {
     *out = NULL;
     NPI_TRY(check_desc(desc));
@@ -147,8 +151,8 @@ static npos_status unit_create(npi_device *dev, const npi_unit_desc *desc, npi_u
         return npi_fail_in(status, "unit '%s'", desc->name);
     }
     snprintf(unit->variant, sizeof unit->variant, "%s: fwd %s g%d, bwd_x %s g%d, bwd_w %s r%d",
-             cpu->kernels->name, unit->forward.gather ? "gathered" : "taps", unit->forward.group,
-             unit->backward.gather ? "gathered" : "taps", unit->backward.group,
+             cpu->kernels->name, way_of(&unit->forward), unit->forward.group,
+             way_of(&unit->backward), unit->backward.group,
              unit->by_weights.packed ? "packed" : "direct", unit->by_weights.rows);
     *out = unit;
     return NPOS_OK;
@@ -179,9 +183,9 @@ static npos_status weight_export(npi_unit *unit, const float *weight, float *hos
 
 static npos_status unit_pack(npi_unit *unit, const npi_unit_params *params) {
     npi_cpu_profile_begin();
-    npi_conv_pack(&unit->forward, params->weight, unit->packed);
+    npi_conv_pack(&unit->forward, params->weight, unit->packed, scratch(unit));
     if (unit->packed_back)
-        npi_conv_pack(&unit->backward, params->weight, unit->packed_back);
+        npi_conv_pack(&unit->backward, params->weight, unit->packed_back, scratch(unit));
     npi_cpu_profile_mark(NPI_CPU_PACK);
     return NPOS_OK;
 }

@@ -212,6 +212,7 @@ static __device__ int shorten(const list &l, int count, float low, float high, i
         int32_t index = there ? l.index[first + lane] : 0;
         unsigned keep = __ballot_sync(0xffffffffu, there && value >= low && !(value > high));
         above += __popc(__ballot_sync(0xffffffffu, there && value > high));
+        __syncwarp(); /* all have read before one writes */
         if (keep >> lane & 1) {
             int at = kept + __popc(keep & ((1u << lane) - 1));
             l.value[at] = value;
