@@ -64,6 +64,21 @@ const npi_merge *npi_merge_find(const npi_tokenizer *tokenizer, int32_t left, in
 NPOS_MUST_CHECK npos_status npi_tokenizer_settle(npi_tokenizer *tokenizer,
                                                  const npi_vocabulary *vocabulary);
 
+/* What the bytes of one file say (text/tokenizer_parse.c): OpenAI's list, unpacked, with its tokens and
+ * merges; Hugging Face's vocab.json, its tokens; merges.txt, the merges of tokens known by then; and
+ * tokenizer.json, both.  Errors name the line or the key. */
+NPOS_MUST_CHECK npos_status npi_words_from_list(npi_tokenizer *tokenizer,
+                                                npi_vocabulary *vocabulary, const char *text,
+                                                size_t size);
+NPOS_MUST_CHECK npos_status npi_words_from_vocab(npi_vocabulary *vocabulary, const char *text,
+                                                 size_t size);
+NPOS_MUST_CHECK npos_status npi_words_from_merges(npi_tokenizer *tokenizer,
+                                                  const npi_vocabulary *vocabulary,
+                                                  const char *text, size_t size);
+NPOS_MUST_CHECK npos_status npi_words_from_json(npi_tokenizer *tokenizer,
+                                                npi_vocabulary *vocabulary, const char *text,
+                                                size_t size);
+
 /* Reads the files that `path` leads to (text/tokenizer.h) into an empty tokenizer. */
 NPOS_MUST_CHECK npos_status npi_tokenizer_read(npi_tokenizer *tokenizer, const char *path);
 
