@@ -2,6 +2,7 @@
 
 #include <string.h>
 
+#include "base/file.h"
 #include "base/memory.h"
 #include "text/clean.h"
 #include "text/runes.h"
@@ -21,6 +22,19 @@ npos_status npi_tokenizer_open(const char *path, npi_tokenizer **out) {
     return NPOS_OK;
 }
 
+npos_status npi_tokenizer_open_for(const char *model, npi_tokenizer **out) {
+    *out = NULL;
+    if (npi_is_folder(model))
+        return npi_tokenizer_open(model, out);
+    if (!npi_is_file(model))
+        return npi_fail(NPOS_NOT_FOUND, "%s: no such file or folder", model);
+    char *folder;
+    NPI_TRY(npi_format(&folder, "%.*s.", (int)(npi_path_name(model) - model), model));
+    npos_status status = npi_tokenizer_open(folder, out);
+    npi_free(folder);
+    return status;
+}
+
 void npi_tokenizer_close(npi_tokenizer *tokenizer) {
     if (!tokenizer)
         return;
@@ -35,6 +49,15 @@ const char *npi_tokenizer_path(const npi_tokenizer *tokenizer) {
 
 int32_t npi_tokenizer_size(const npi_tokenizer *tokenizer) {
     return tokenizer->size;
+}
+
+npos_status npi_tokenizer_check(const npi_tokenizer *tokenizer, int64_t rows) {
+    if (rows == tokenizer->size)
+        return NPOS_OK;
+    return npi_hint(npi_fail(NPOS_SHAPE_MISMATCH,
+                             "%s has ids below %d, but the model's token table has %lld rows",
+                             tokenizer->path, tokenizer->size, (long long)rows),
+                    "take the tokenizer that comes with the model");
 }
 
 int32_t npi_tokenizer_start(const npi_tokenizer *tokenizer) {

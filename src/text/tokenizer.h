@@ -40,13 +40,22 @@ typedef struct npi_tokenizer npi_tokenizer;
  * of a word, <|startoftext|> and <|endoftext|>: then no text fails for want of a token.  Errors name the
  * file, the line or key, and what was expected. */
 NPOS_MUST_CHECK npos_status npi_tokenizer_open(const char *path, npi_tokenizer **out);
+
+/* Opens the tokenizer that comes with a model, as --clip names it: in the folder `model`, or in the folder
+ * of the file `model` (ViT-B-16.pt), by the names above.  NPOS_NOT_FOUND says what was looked for where. */
+NPOS_MUST_CHECK npos_status npi_tokenizer_open_for(const char *model, npi_tokenizer **out);
+
 void npi_tokenizer_close(npi_tokenizer *tokenizer); /* NULL is accepted */
 
 /* The file that the merges came from, for messages. */
 const char *npi_tokenizer_path(const npi_tokenizer *tokenizer);
 
-/* 1 + the highest id: the token table must have at least so many rows (49,408 for OpenAI's). */
+/* 1 + the highest id: the rows of the token table (49,408 for OpenAI's). */
 int32_t npi_tokenizer_size(const npi_tokenizer *tokenizer);
+
+/* NPOS_SHAPE_MISMATCH where a model's token table has another number of rows: then these are not the words
+ * that it was trained with. */
+NPOS_MUST_CHECK npos_status npi_tokenizer_check(const npi_tokenizer *tokenizer, int64_t rows);
 
 /* Ids of <|startoftext|> and <|endoftext|> (49,406 and 49,407 for OpenAI's). */
 int32_t npi_tokenizer_start(const npi_tokenizer *tokenizer);

@@ -321,6 +321,26 @@ static void wrong_merges_and_vocabularies_are_refused(void **state) {
     check_remove(folder);
 }
 
+static void a_models_tokenizer_is_found(void **state) {
+    (void)state;
+    char *folder = check_folder();
+    const char *model = check_path(folder, "ViT-B-16.pt");
+    npi_tokenizer *words;
+    CHECK_FAILS(npi_tokenizer_open_for(model, &words), NPOS_NOT_FOUND, "no such file or folder");
+    CHECK_OK(npi_file_write(model, "PK", 2));
+    CHECK_FAILS(npi_tokenizer_open_for(model, &words), NPOS_NOT_FOUND, "no tokenizer in this");
+    assert_non_null(strstr(npos_error_hint(), "bpe_simple_vocab_16e6.txt.gz"));
+    write_small(folder, (const char *[]){"c a", NULL}, "");
+    CHECK_OK(npi_tokenizer_open_for(model, &words));
+    CHECK_OK(npi_tokenizer_check(words, 602));
+    CHECK_FAILS(npi_tokenizer_check(words, 49408), NPOS_SHAPE_MISMATCH,
+                "vocab.json has ids below 602, but the model's token table has 49408 rows");
+    npi_tokenizer_close(words);
+    CHECK_OK(npi_tokenizer_open_for(folder, &words));
+    npi_tokenizer_close(words);
+    check_remove(folder);
+}
+
 static void wrong_tokenizer_json_is_refused(void **state) {
     (void)state;
     char *folder = check_folder();
@@ -383,6 +403,7 @@ int main(void) {
         cmocka_unit_test(hostile_texts_end),
         cmocka_unit_test(wrong_lists_are_refused),
         cmocka_unit_test(wrong_merges_and_vocabularies_are_refused),
+        cmocka_unit_test(a_models_tokenizer_is_found),
         cmocka_unit_test(wrong_tokenizer_json_is_refused),
         cmocka_unit_test(failing_allocations_leave_nothing),
     };
