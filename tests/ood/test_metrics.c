@@ -131,8 +131,8 @@ static void bootstrap(void **state) {
     /* the average precision of many such images, half of them ID: mean precision over ID scores */
     double precision = 0;
     for (double x = -8; x < 8; x += 0.001) { /* an ID score is 2 + x */
-        double in = erfc(x / sqrt(2)), out_above = erfc((x + 2) / sqrt(2));
-        precision += 0.001 * exp(-x * x / 2) / sqrt(2 * M_PI) * in / (in + out_above);
+        double in_above = erfc(x / sqrt(2)), out_above = erfc((x + 2) / sqrt(2));
+        precision += 0.001 * exp(-x * x / 2) / sqrt(2 * M_PI) * in_above / (in_above + out_above);
     }
     int held = 0, held_auroc = 0, held_in = 0, held_out = 0;
     for (int trial = 0; trial < TRIALS; trial++) {
