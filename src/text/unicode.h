@@ -14,7 +14,7 @@ typedef struct npi_code_range {
     uint32_t first, last;
 } npi_code_range;
 
-/* code: 0 where there is no second part. */
+/* A code point and what it is made of; b is 0 where it stands for one other. */
 typedef struct npi_code_pair {
     uint32_t code, a, b;
 } npi_code_pair;

@@ -6,7 +6,7 @@
 #include "base/memory.h"
 #include "text/runes.h"
 
-enum { MOST_ID = (1 << 24) - 1 };
+enum { MOST_ID = (1 << 20) - 1 };
 
 static size_t hash_bytes(const char *bytes, size_t length) {
     uint64_t hash = 0xCBF29CE484222325u; /* FNV-1a */
@@ -162,6 +162,25 @@ static npos_status need(const npi_vocabulary *v, const char *token, size_t lengt
     return NPOS_OK;
 }
 
+/* No two tokens may have one id. */
+static npos_status check_ids(const npi_vocabulary *v) {
+    npi_token *owners;
+    npos_status status = NPOS_OK;
+    NPI_TRY(npi_alloc(&owners, (size_t)v->highest + 1, sizeof *owners, "vocabulary"));
+    for (size_t i = 0; i < v->slots && status == NPOS_OK; i++) {
+        npi_token token = v->tokens[i], *owner = &owners[token.id];
+        if (token.length == 0)
+            continue;
+        if (owner->length > 0)
+            status = npi_fail(NPOS_BAD_DATA, "tokens '%.*s' and '%.*s' both have id %d",
+                              shown(owner->length), v->bytes + owner->at, shown(token.length),
+                              v->bytes + token.at, token.id);
+        *owner = token;
+    }
+    npi_free(owners);
+    return status;
+}
+
 npos_status npi_tokenizer_settle(npi_tokenizer *t, const npi_vocabulary *v) {
     static const char start[] = "<|startoftext|>", end[] = "<|endoftext|>";
     for (int byte = 0; byte < 256; byte++) {
@@ -174,5 +193,5 @@ npos_status npi_tokenizer_settle(npi_tokenizer *t, const npi_vocabulary *v) {
     NPI_TRY(need(v, start, sizeof start - 1, &t->start));
     NPI_TRY(need(v, end, sizeof end - 1, &t->end));
     t->size = v->highest + 1;
-    return NPOS_OK;
+    return check_ids(v);
 }

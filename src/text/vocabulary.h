@@ -40,7 +40,7 @@ typedef struct npi_vocabulary {
 
 void npi_vocabulary_clear(npi_vocabulary *vocabulary);
 
-/* Adds a token; one that is there already, an empty one, and an id outside [0, 2^24) are NPOS_BAD_DATA. */
+/* Adds a token; one that is there already, an empty one, and an id outside [0, 2^20) are NPOS_BAD_DATA. */
 NPOS_MUST_CHECK npos_status npi_vocabulary_add(npi_vocabulary *vocabulary, const char *token,
                                                size_t length, int64_t id);
 /* Id of a token, or -1. */
@@ -59,8 +59,8 @@ NPOS_MUST_CHECK npos_status npi_merge_add(npi_tokenizer *tokenizer,
 /* The merge of two ids, or NULL. */
 const npi_merge *npi_merge_find(const npi_tokenizer *tokenizer, int32_t left, int32_t right);
 
-/* Takes the ids of all bytes, of start and end and the size from the vocabulary; what is missing is
- * NPOS_BAD_DATA with its name. */
+/* Takes the ids of all bytes, of start and end and the size from the vocabulary; what is missing, and two
+ * tokens with one id, are NPOS_BAD_DATA with their names. */
 NPOS_MUST_CHECK npos_status npi_tokenizer_settle(npi_tokenizer *tokenizer,
                                                  const npi_vocabulary *vocabulary);
 

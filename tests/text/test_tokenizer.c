@@ -302,6 +302,11 @@ static void wrong_merges_and_vocabularies_are_refused(void **state) {
     check_refused(folder, NPOS_BAD_DATA, "line 1: a merge of 'cb' and 'a', but 'cb' is no token");
     write_small(folder, merges, "c a\n");
     check_refused(folder, NPOS_BAD_DATA, "line 2: a merge of 'c' and 'a' for the second time");
+    write_small(folder, merges, "");
+    json_t *vocab = json_load_file(check_path(folder, "vocab.json"), 0, NULL);
+    give_id(vocab, "zz", 601);
+    write_json(check_path(folder, "vocab.json"), vocab);
+    check_refused(folder, NPOS_BAD_DATA, "both have id 601");
     const struct {
         const char *text, *message;
     } cases[] = {
