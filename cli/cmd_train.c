@@ -20,7 +20,8 @@ static const cli_option rows[] = {
     {"set", 0, CLI_PAIRS, AT(set), AT(set_count), "KEY=VALUE", NULL,
      "change a setting of the recipe; may be repeated"},
     {"init", 0, CLI_TEXT, AT(init), CLI_NOWHERE, "WEIGHTS", "@file",
-     "weights to start from: a run, or a model.safetensors or checkpoint.safetensors"},
+     "weights to start from: a run, a model.safetensors or checkpoint.safetensors, or another "
+     "program's ResNet (npos help import)"},
     {"resume", 0, CLI_FLAG, AT(resume), CLI_NOWHERE, NULL, NULL,
      "go on from the run's checkpoint, bit for bit as if it had not stopped"},
     {"stop-after-epoch", 0, CLI_INT, AT(stop_after_epoch), CLI_NOWHERE, "N", NULL,

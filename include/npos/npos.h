@@ -61,8 +61,9 @@ typedef struct npos_train_options {
     const char *recipe;     /* name or path */
     const char *data;       /* SPEC, NULL: the recipe's */
     const char *out;        /* run directory, made if missing */
-    const char *init;       /* weights to start from: a run, or its model.safetensors or
-                                checkpoint.safetensors; or NULL */
+    const char *init;       /* weights to start from: a run, its model.safetensors or
+                                checkpoint.safetensors, or a ResNet of another program (docs/import.md);
+                                or NULL */
     const char *const *set; /* "key=value", set_count of them */
     int set_count;
     int resume;           /* continue the run in `out` from its checkpoint */
@@ -74,6 +75,12 @@ void npos_train_options_init(npos_train_options *options);
  * bank.safetensors, checkpoint.safetensors, log.jsonl, TensorBoard events (docs/run-directory.md).
  */
 NPOS_MUST_CHECK npos_status npos_train(const npos_train_options *options);
+
+/* Makes a finished run of the weights in `init` as they are, without training: recipe.yaml, manifest.json,
+ * model.safetensors (prototypes: the normalised mean of each class's z), bank.safetensors (embeddings of the training
+ * images `data`).  Eval, score, embed, calibrate and report take it like any other.  `resume` and `stop_after_epoch`
+ * must be 0.  Missing, unknown and wrongly shaped tensors are errors that name them (docs/import.md). */
+NPOS_MUST_CHECK npos_status npos_import(const npos_train_options *options);
 
 /* ---- evaluate ---------------------------------------------------------------------------------
  */

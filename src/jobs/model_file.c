@@ -8,6 +8,7 @@
 
 #include "base/memory.h"
 #include "io/json_text.h"
+#include "jobs/name_list.h"
 
 npos_status npi_tensor_list_add(npi_tensor_list *list, const char *prefix, const char *name,
                                 npi_dtype dtype, int ndim, const int64_t *shape, const void *data) {
@@ -74,53 +75,23 @@ npos_status npi_params_read(npi_params *params, npi_arena arena, const npi_safet
     return NPOS_OK;
 }
 
-/* The first few of some names, for a message: "'a', 'b', 'c' and 4 more". */
-typedef struct name_list {
-    int count;
-    size_t used;
-    char text[400];
-} name_list;
-
-static void note(name_list *list, const char *name) {
-    size_t room = sizeof list->text - list->used;
-    if (list->count++ < 3) {
-        int n = snprintf(list->text + list->used, room, "%s'%.100s'", list->used ? ", " : "", name);
-        list->used += (size_t)n < room ? (size_t)n : room - 1;
-    }
-}
-
-static void finish(name_list *list) {
-    if (list->count > 3)
-        snprintf(list->text + list->used, sizeof list->text - list->used, " and %d more",
-                 list->count - 3);
-}
-
 npos_status npi_params_match(const npi_params *params, const npi_safetensors *file,
                              const char *path, const char *prefix) {
-    name_list missing = {0}, extra = {0};
+    npi_name_list missing = {0}, extra = {0};
     size_t length = strlen(prefix);
     for (int i = 0; i < params->count; i++) {
         char name[128];
         snprintf(name, sizeof name, "%s%s", prefix, params->list[i].name);
         if (!npi_safetensors_find(file, name))
-            note(&missing, params->list[i].name);
+            npi_name_list_add(&missing, params->list[i].name);
     }
     for (int i = 0; i < npi_safetensors_count(file); i++) {
         const char *name = npi_safetensors_at(file, i)->name;
         if (strncmp(name, prefix, length) == 0 && strcmp(name, "prototypes") != 0 &&
             npi_params_find(params, name + length) < 0)
-            note(&extra, name + length);
+            npi_name_list_add(&extra, name + length);
     }
-    if (missing.count == 0 && extra.count == 0)
-        return NPOS_OK;
-    finish(&missing);
-    finish(&extra);
-    return npi_hint(
-        npi_fail(NPOS_BAD_DATA, "%s: weights of another network: %s%s%s%s%s", path,
-                 missing.count ? "it lacks " : "", missing.text,
-                 missing.count && extra.count ? "; " : "", extra.count ? "this model has no " : "",
-                 extra.text),
-        "method, encoder, projection_dim, head_dim and feature_dim decide which weights there are");
+    return npi_name_lists_fail(path, &missing, &extra);
 }
 
 /* ---- model.safetensors --------------------------------------------------------------------------- */

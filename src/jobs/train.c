@@ -111,3 +111,19 @@ npos_status npos_train(const npos_train_options *options) {
     npi_trainer_close(&trainer);
     return status;
 }
+
+npos_status npos_import(const npos_train_options *options) {
+    NPI_CHECK_OPTIONS(options, "npos_import");
+    if (!options->init)
+        return npi_fail(NPOS_INVALID_ARGUMENT, "npos_import: no weights were given");
+    if (options->resume)
+        return npi_fail(NPOS_INVALID_ARGUMENT, "npos_import: an import cannot be resumed");
+    npi_trainer trainer = {0};
+    npos_status status = npi_trainer_open(options, &trainer);
+    if (status == NPOS_OK)
+        status = npi_trainer_describe(&trainer);
+    if (status == NPOS_OK)
+        status = npi_trainer_finish(&trainer);
+    npi_trainer_close(&trainer);
+    return status;
+}

@@ -5,6 +5,7 @@
 #include "base/file.h"
 #include "base/memory.h"
 #include "jobs/compute.h"
+#include "jobs/foreign.h"
 #include "jobs/model_file.h"
 #include "jobs/trainer.h"
 
@@ -191,16 +192,32 @@ static const char *values_prefix(const npi_safetensors *file) {
     return "";
 }
 
+static npos_status read_own(npi_params *params, const char *path) {
+    npi_safetensors *file;
+    NPI_TRY(npi_safetensors_open(path, &file));
+    npos_status status = npi_params_match(params, file, path, values_prefix(file));
+    if (status == NPOS_OK)
+        status = npi_params_read(params, NPI_ARENA_VALUES, file, values_prefix(file));
+    npi_safetensors_close(file);
+    return status;
+}
+
+static npos_status read_foreign(npi_trainer *t, const char *path) {
+    npi_name_list left = {0};
+    char text[500];
+    NPI_TRY(npi_foreign_read(&t->model.params, path, &left));
+    if (left.count == 0)
+        return NPOS_OK;
+    snprintf(text, sizeof text, "without %s, which this model has no use for",
+             npi_name_list_text(&left));
+    return npi_compute_progress(&t->options->compute, "weights", 1, 1, text);
+}
+
 static npos_status read_init(npi_trainer *t) {
-    npi_safetensors *file = NULL;
     char *path;
     NPI_TRY(find_init(t->options->init, &path));
-    npos_status status = npi_safetensors_open(path, &file);
-    if (status == NPOS_OK)
-        status = npi_params_match(&t->model.params, file, path, values_prefix(file));
-    if (status == NPOS_OK)
-        status = npi_params_read(&t->model.params, NPI_ARENA_VALUES, file, values_prefix(file));
-    npi_safetensors_close(file);
+    npos_status status =
+        npi_foreign_is(path) ? read_foreign(t, path) : read_own(&t->model.params, path);
     npi_free(path);
     return status;
 }

@@ -60,4 +60,42 @@ static inline uint16_t npi_f32_to_bf16(float value) {
     return (uint16_t)((bits + 0x7fffu + ((bits >> 16) & 1u)) >> 16);
 }
 
+/* IEEE float16: 5 bits of exponent, 10 of fraction.  Every one is a float32.  The other way rounds
+ * to nearest, ties to even, subnormals included; from 65520 on it is infinite; NaN stays NaN. */
+static inline float npi_f16_to_f32(uint16_t value) {
+    uint32_t sign = (uint32_t)(value & 0x8000u) << 16, rest = value & 0x7fffu, bits;
+    float out;
+    if (rest >= 0x7c00u) {
+        bits = 0x7f800000u | (rest & 0x3ffu) << 13;
+    } else if (rest >= 0x400u) {
+        bits = (rest << 13) + ((127u - 15u) << 23);
+    } else { /* a multiple of 2^-24 */
+        out = (float)rest * 0x1p-24f;
+        memcpy(&bits, &out, sizeof bits);
+    }
+    bits |= sign;
+    memcpy(&out, &bits, sizeof out);
+    return out;
+}
+
+static inline uint16_t npi_f32_to_f16(float value) {
+    uint32_t bits, sign;
+    memcpy(&bits, &value, sizeof bits);
+    sign = bits >> 16 & 0x8000u;
+    bits &= 0x7fffffffu;
+    if (bits > 0x7f800000u)
+        return (uint16_t)(sign | 0x7e00u | (bits >> 13 & 0x3ffu));
+    if (bits >= 0x477ff000u)
+        return (uint16_t)(sign | 0x7c00u);
+    if (bits < 0x38800000u) { /* below 2^-14: adding 0.5 rounds to multiples of 2^-24 */
+        float small;
+        memcpy(&small, &bits, sizeof small);
+        small += 0.5f;
+        memcpy(&bits, &small, sizeof bits);
+        return (uint16_t)(sign | (bits - 0x3f000000u));
+    }
+    bits += 0xfffu + (bits >> 13 & 1u);
+    return (uint16_t)(sign | (bits - ((127u - 15u) << 23)) >> 13);
+}
+
 #endif
