@@ -93,7 +93,8 @@ static json_t *result_json(const npi_evaluation *evaluation, const npi_score_res
     return object;
 }
 
-npos_status npi_evaluation_write(const npi_evaluation *evaluation, const char *path) {
+/* *out is to be freed with free. */
+static npos_status evaluation_text(const npi_evaluation *evaluation, char **out) {
     bool ok = true;
     json_t *root = json_object(), *results = json_array();
     put(root, "schema", json_integer(1), &ok);
@@ -103,18 +104,32 @@ npos_status npi_evaluation_write(const npi_evaluation *evaluation, const char *p
     for (int i = 0; i < evaluation->results; i++)
         append(results, result_json(evaluation, &evaluation->result[i], &ok), &ok);
     put(root, "results", results, &ok);
-    char *text = ok ? json_dumps(root, JSON_INDENT(2)) : NULL;
+    *out = ok ? json_dumps(root, JSON_INDENT(2)) : NULL;
     json_decref(root);
-    if (!text)
-        return npi_fail(NPOS_OUT_OF_MEMORY, "%s: no memory for the JSON text", path);
+    return *out ? NPOS_OK : npi_fail(NPOS_OUT_OF_MEMORY, "no memory for the evaluation's JSON");
+}
+
+npos_status npi_evaluation_write(const npi_evaluation *evaluation, const char *path) {
+    char *text;
     npi_atomic file;
-    npos_status status = npi_atomic_open(&file, path);
+    npos_status status = evaluation_text(evaluation, &text);
+    if (status != NPOS_OK)
+        return npi_fail_in(status, "%s", path);
+    status = npi_atomic_open(&file, path);
     if (status == NPOS_OK) {
         fprintf(file.stream, "%s\n", text);
         status = npi_atomic_commit(&file);
     }
     free(text);
     return status;
+}
+
+npos_status npi_evaluation_print(const npi_evaluation *evaluation, FILE *out) {
+    char *text;
+    NPI_TRY(evaluation_text(evaluation, &text));
+    fprintf(out, "%s\n", text);
+    free(text);
+    return fflush(out) != 0 || ferror(out) ? npi_fail_errno("writing the JSON") : NPOS_OK;
 }
 
 /* ---- reading ---- */

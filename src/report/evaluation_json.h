@@ -16,11 +16,16 @@
 #ifndef NPI_REPORT_EVALUATION_JSON_H
 #define NPI_REPORT_EVALUATION_JSON_H
 
+#include <stdio.h>
+
 #include "ood/results.h"
 
 /* Writes the object, whole or not at all. */
 NPOS_MUST_CHECK npos_status npi_evaluation_write(const npi_evaluation *evaluation,
                                                  const char *path);
+
+/* Prints it. */
+NPOS_MUST_CHECK npos_status npi_evaluation_print(const npi_evaluation *evaluation, FILE *out);
 
 /* Reads such a file into a zeroed *out (release with npi_evaluation_clear); scores are NULL, and a
  * null threshold is read as 0.  Wrong types, missing keys, values outside [0, 1], another schema are

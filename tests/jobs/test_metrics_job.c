@@ -226,16 +226,19 @@ static void json_comes_back(void **state) {
     char *table = NULL;
     size_t size;
     FILE *stream = open_memstream(&table, &size);
-    CHECK_OK(npi_evaluation_table(&evaluation, stream));
+    CHECK_OK(npi_evaluation_table(&evaluation, NPI_FORMAT_TABLE, stream));
     fclose(stream);
     assert_non_null(strstr(table, "50-NN vote 50.00, classifier 25.00\n"));
     assert_non_null(strstr(table, "1 of 70,000 images, drawn with seed 7"));
     free(table);
     npi_evaluation_clear(&back);
     CHECK_FAILS(npi_evaluation_read_run(folder, &back), NPOS_NOT_FOUND, "scores/knn/id.npy");
-    FILE *full = fopen("/dev/full", "w");
-    if (full) {
-        CHECK_FAILS(npi_evaluation_table(&evaluation, full), NPOS_IO, "table");
+    for (int format = NPI_FORMAT_TABLE; format <= NPI_FORMAT_JSON; format++) {
+        FILE *full = fopen("/dev/full", "w");
+        if (!full)
+            break;
+        CHECK_FAILS(npi_evaluation_table(&evaluation, (npi_format_kind)format, full), NPOS_IO,
+                    "writing the");
         fclose(full);
     }
 }
