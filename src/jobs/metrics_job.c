@@ -54,9 +54,9 @@ static npos_status measure(const npos_metrics_options *options, npi_ood_set *set
         set->scores = scores;
         set->available = set->n;
         npi_scores ood = {set->spec, set->n, scores};
-        NPI_TRY(npi_measure(evaluation->protocol, &id, &ood, evaluation->seed, &set->measures));
+        NPI_TRY(npi_scores_check(&ood)); /* by the file's name */
     }
-    return NPOS_OK;
+    return npi_measure_result(evaluation->protocol, options->id, evaluation->seed, result);
 }
 
 npos_status npos_metrics(const npos_metrics_options *options) {

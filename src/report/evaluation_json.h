@@ -7,12 +7,13 @@
  *                 "fpr95": ..., "auroc": ..., "aupr_in": ..., "aupr_out": ...,
  *                 "fpr95_ci": [lo, hi], "auroc_ci": [lo, hi], "aupr_in_ci": [lo, hi],
  *                 "aupr_out_ci": [lo, hi]}, ...],
- *        "means": {"all": {"fpr95": ..., "auroc": ..., "aupr_in": ..., "aupr_out": ...},
+ *        "means": {"all": {"fpr95": ..., ..., "fpr95_ci": [lo, hi], ...},
  *                  "far": {...}}}, ...]}
  *
  * Fractions in [0, 1].  `group` is "" for a set without one.  `accuracy` has the keys that the model
  * has.  `available` > `n` says that n images were drawn, with `seed`.  A threshold that is infinite is
- * null.  AUPR's intervals may be missing when a file is read: [0, 1] then.  `means` has "all" and one entry a named group. */
+ * null.  AUPR's intervals may be missing when a file is read: [0, 1] then;
+ * and so may those of the means.  `means` has "all" and one entry a named group. */
 #ifndef NPI_REPORT_EVALUATION_JSON_H
 #define NPI_REPORT_EVALUATION_JSON_H
 

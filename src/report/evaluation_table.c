@@ -42,14 +42,24 @@ static void print_accuracy(const npi_accuracy *accuracy, const char *indent, FIL
         fputc('\n', out);
 }
 
+/* "[1.20, 3.40]", nothing without an interval */
+static const char *bracket(const double ci[2], char text[32]) {
+    text[0] = '\0';
+    if (!isnan(ci[0]))
+        snprintf(text, 32, "[%.2f, %.2f]", 100 * ci[0], 100 * ci[1]);
+    return text;
+}
+
 static void print_mean(const npi_score_result *result, const char *group, int wide_group,
                        int wide_name, FILE *out) {
     npi_measures mean;
     int sets = npi_mean_measures(result, group, &mean);
     char label[32];
     snprintf(label, sizeof label, "mean of %d", sets);
-    fprintf(out, "  %-*s  %-*s  %9s  %6.2f %17s  %6.2f %17s  %7.2f  %8.2f\n", wide_group,
-            group ? group : "all", wide_name, label, "", 100 * mean.fpr95, "", 100 * mean.auroc, "",
+    char fpr[32], auroc[32];
+    fprintf(out, "  %-*s  %-*s  %9s  %6.2f %-17s  %6.2f %-17s  %7.2f  %8.2f\n", wide_group,
+            group ? group : "all", wide_name, label, "", 100 * mean.fpr95,
+            bracket(mean.fpr95_ci, fpr), 100 * mean.auroc, bracket(mean.auroc_ci, auroc),
             100 * mean.aupr_in, 100 * mean.aupr_out);
 }
 
@@ -73,11 +83,10 @@ static void print_result(const npi_evaluation *evaluation, const npi_score_resul
         const npi_set_result *set = &result->set[i];
         const npi_measures *m = &set->measures;
         char fpr[32], auroc[32];
-        snprintf(fpr, sizeof fpr, "[%.2f, %.2f]", 100 * m->fpr95_ci[0], 100 * m->fpr95_ci[1]);
-        snprintf(auroc, sizeof auroc, "[%.2f, %.2f]", 100 * m->auroc_ci[0], 100 * m->auroc_ci[1]);
         fprintf(out, "  %-*s  %-*s  %9s  %6.2f %-17s  %6.2f %-17s  %7.2f  %8.2f\n", wide_group,
                 set->group[0] ? set->group : "-", wide_name, set->name, grouped(set->n, count),
-                100 * m->fpr95, fpr, 100 * m->auroc, auroc, 100 * m->aupr_in, 100 * m->aupr_out);
+                100 * m->fpr95, bracket(m->fpr95_ci, fpr), 100 * m->auroc,
+                bracket(m->auroc_ci, auroc), 100 * m->aupr_in, 100 * m->aupr_out);
     }
     const char *group;
     for (int i = 0; (group = npi_group_at(result, i)) != NULL; i++)
@@ -116,7 +125,7 @@ static void put_accuracy(npi_grid *grid, double accuracy) {
     npi_grid_figure(grid, accuracy < 0 ? NAN : accuracy, NAN, NULL);
 }
 
-/* One row: a set's, or with `mean` that of a mean over sets, which has no intervals. */
+/* One row: a set's, or with `mean` that of a mean over sets, without a number of images. */
 static void put_row(npi_grid *grid, const npi_evaluation *evaluation,
                     const npi_score_result *result, const char *name, const char *group, int64_t n,
                     const npi_measures *m, bool mean) {
@@ -128,10 +137,10 @@ static void put_row(npi_grid *grid, const npi_evaluation *evaluation,
         npi_grid_text(grid, "");
     else
         npi_grid_count(grid, n);
-    npi_grid_figure(grid, m->fpr95, NAN, mean ? NULL : m->fpr95_ci);
-    npi_grid_figure(grid, m->auroc, NAN, mean ? NULL : m->auroc_ci);
-    npi_grid_figure(grid, m->aupr_in, NAN, mean ? NULL : m->aupr_in_ci);
-    npi_grid_figure(grid, m->aupr_out, NAN, mean ? NULL : m->aupr_out_ci);
+    npi_grid_figure(grid, m->fpr95, NAN, m->fpr95_ci);
+    npi_grid_figure(grid, m->auroc, NAN, m->auroc_ci);
+    npi_grid_figure(grid, m->aupr_in, NAN, m->aupr_in_ci);
+    npi_grid_figure(grid, m->aupr_out, NAN, m->aupr_out_ci);
     npi_grid_text(grid, npi_protocol_name(evaluation->protocol));
     npi_grid_count(grid, result->id_n);
     put_accuracy(grid, result->accuracy.knn);
