@@ -1,6 +1,5 @@
 #include <stdio.h>
 #include <stdlib.h>
-#include <string.h>
 
 #include "commands.h"
 #include "jsonout.h"
@@ -79,8 +78,6 @@ static int run(int argc, char **argv) {
     const char **runs = all_runs(&args, &v);
     options->runs = runs;
     options->run_count = args.count + v.group_count;
-    if (strcmp(options->format, "json") == 0 && !options->json)
-        options->json = "-";
     if (!runs) {
         exit_status = cli_usage_error("", "no memory for the arguments");
     } else if (options->run_count == 0) {

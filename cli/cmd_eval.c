@@ -25,6 +25,8 @@ static const cli_option rows[] = {
      "images of each OOD set, drawn with the seed; 0: all; default: 10000 under oe, else all"},
     {"seed", 0, CLI_UINT64, AT(seed), CLI_NOWHERE, "N", NULL,
      "of the subsets and of the bootstrap intervals"},
+    {"format", 0, CLI_CHOICE, AT(format), CLI_NOWHERE, "NAME", "table md csv latex json",
+     "of what is printed: table (default), md, csv, latex or json"},
     {"json", 0, CLI_JSON, AT(json), CLI_NOWHERE, "FILE", "@file",
      "write the results as JSON; without FILE to standard output instead of the table"},
     CLI_COMPUTE_ROWS(npos_eval_options, compute)};

@@ -98,7 +98,8 @@ typedef struct npos_eval_options {
                            else all (-1) */
     uint64_t seed;      /* of subsets and bootstrap */
     const char *json;   /* file to write, or NULL */
-    FILE *table;        /* where the table for people goes, or NULL */
+    FILE *table;        /* where the table goes, or NULL */
+    const char *format; /* of the table: "table" (default), "md", "csv", "latex", "json" */
 } npos_eval_options;
 void npos_eval_options_init(npos_eval_options *options);
 /* Scores ID and OOD images with a trained run and measures how well they part; writes RUN/eval.json
@@ -118,7 +119,8 @@ typedef struct npos_metrics_options {
     uint64_t seed;
     const char *json;
     FILE *table;
-    FILE *notes; /* where "AUROC below 0.5: wrong polarity?" goes, or NULL */
+    FILE *notes;        /* where "AUROC below 0.5: wrong polarity?" goes, or NULL */
+    const char *format; /* of the table, as npos_eval's */
 } npos_metrics_options;
 void npos_metrics_options_init(npos_metrics_options *options);
 NPOS_MUST_CHECK npos_status npos_metrics(const npos_metrics_options *options);
@@ -136,8 +138,8 @@ typedef struct npos_compare_options {
     const char *protocol; /* NULL: the one of the first run's evaluation */
     uint64_t seed;        /* of the bootstrap */
     const char *json;     /* file to write, or NULL */
-    const char *format;   /* of the table: "table" (default), "md", "csv", "latex" */
-    FILE *table;          /* or NULL */
+    const char *format;   /* of what is printed: "table" (default), "md", "csv", "latex", "json" */
+    FILE *table;          /* where to, or NULL */
 } npos_compare_options;
 void npos_compare_options_init(npos_compare_options *options);
 /* Puts runs that npos_eval measured on the same images side by side, from the scores that it stored:
@@ -182,6 +184,26 @@ typedef struct npos_embed_options {
 } npos_embed_options;
 void npos_embed_options_init(npos_embed_options *options);
 NPOS_MUST_CHECK npos_status npos_embed(const npos_embed_options *options);
+
+/* ---- embeddings of other programs -------------------------------------------------------------
+ */
+
+typedef struct npos_fit_options {
+    size_t struct_size;
+    const char *embeddings; /* .npy [n][D]: of training images, float32 or float64 */
+    const char *labels;     /* .npy [n], whole numbers: their classes */
+    const char *logits;     /* .npy [n][C], or NULL: says that evaluated SPECs bring logits too */
+    const char *head;       /* .npy [C][D]: weights of the classifier on embeddings, or NULL */
+    const char *bias;       /* .npy [C], or NULL: 0 */
+    const char *out;        /* run directory, made if missing; one that holds a run is refused */
+    const char *score;      /* the run's own; NULL: knn */
+    int knn_k;              /* 0: 300, or n where that is less */
+} npos_fit_options;
+void npos_fit_options_init(npos_fit_options *options);
+/* Makes a run without a network: npos_eval, npos_score and npos_calibrate then take
+ * "embeddings:H.npy[#logits=L.npy][#labels=Y.npy]" where other runs take images.  With a head, logits
+ * are computed from embeddings where a SPEC names none; given logits must be the head's. */
+NPOS_MUST_CHECK npos_status npos_fit(const npos_fit_options *options);
 
 /* ---- a threshold ------------------------------------------------------------------------------
  */

@@ -22,8 +22,7 @@ static int by_number(const void *a, const void *b) {
     return (x > y) - (x < y);
 }
 
-/* *out = `limit` of 0..count-1, drawn with the seed, ascending. */
-static npos_status draw_subset(int64_t count, int64_t limit, uint64_t seed, int64_t **out) {
+npos_status npi_draw_subset(int64_t count, int64_t limit, uint64_t seed, int64_t **out) {
     int32_t *order;
     *out = NULL;
     if (count > INT32_MAX)
@@ -53,7 +52,7 @@ static npos_status fill(const npi_transform *transform, int64_t limit, uint64_t 
     out->channels = transform->channels;
     out->available = count;
     if (limit > 0 && limit < count) {
-        NPI_TRY(draw_subset(count, limit, seed, &out->chosen));
+        NPI_TRY(npi_draw_subset(count, limit, seed, &out->chosen));
         count = limit;
     }
     NPI_TRY(npi_alloc(&out->class_names, (size_t)npi_dataset_classes(set), sizeof *out->class_names,

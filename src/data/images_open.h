@@ -10,4 +10,8 @@ enum { NPI_MAX_DECODERS = 256 };
  * process may use; never more than NPI_MAX_DECODERS. */
 int npi_decoder_threads(int wanted);
 
+/* *out = `limit` of 0..count-1, drawn with NPI_RANDOM_SUBSET and the seed, ascending. */
+NPOS_MUST_CHECK npos_status npi_draw_subset(int64_t count, int64_t limit, uint64_t seed,
+                                            int64_t **out);
+
 #endif

@@ -148,6 +148,24 @@ static npi_scores scores_of(const char *name, int64_t n, const double *value) {
     return (npi_scores){name, n, value};
 }
 
+/* One set's measures: of its scores, or those that the evaluation noted. */
+static npos_status measure_set(const npi_comparison *c, const npi_evaluated *run,
+                               const npi_score_result *result, const npi_set_result *set,
+                               double values[NPI_MEASURES]) {
+    npi_measures m = set->measures;
+    npi_scores id = scores_of(run->path, result->id_n, result->id_scores);
+    npi_scores ood = scores_of(set->name, set->n, set->scores);
+    if (npi_has_scores(run))
+        NPI_TRY(npi_measure_points(c->protocol, &id, &ood, &m));
+    else if (run->evaluation.protocol != c->protocol)
+        return npi_fail(NPOS_INVALID_ARGUMENT,
+                        "%s: has no scores, and its measures are those of protocol %s, not %s",
+                        run->path, npi_protocol_name(run->evaluation.protocol),
+                        npi_protocol_name(c->protocol));
+    npi_measure_values(&m, values);
+    return NPOS_OK;
+}
+
 /* values[run][columns][NPI_MEASURES] of a row. */
 static npos_status measure_row(const job *j, const npi_compared_row *row,
                                double (*values)[NPI_MEASURES]) {
@@ -156,14 +174,9 @@ static npos_status measure_row(const job *j, const npi_compared_row *row,
     for (int i = 0; i < row->runs; i++) {
         double(*to)[NPI_MEASURES] = values + (size_t)i * (size_t)c->columns;
         const npi_score_result *result = npi_find_score(&of->run[i], row->score);
-        npi_scores id = scores_of(row->paths[i], result->id_n, result->id_scores);
-        for (int s = 0; s < j->sets; s++) {
-            const npi_set_result *set = npi_find_set(result, c->column[s].name);
-            npi_scores ood = scores_of(set->name, set->n, set->scores);
-            npi_measures m;
-            NPI_TRY(npi_measure_points(c->protocol, &id, &ood, &m));
-            npi_measure_values(&m, to[s]);
-        }
+        for (int s = 0; s < j->sets; s++)
+            NPI_TRY(measure_set(c, &of->run[i], result, npi_find_set(result, c->column[s].name),
+                                to[s]));
         fill_means(j, to);
     }
     return NPOS_OK;
@@ -274,6 +287,16 @@ static npos_status over_images(job *j) {
     npos_status status;
     NPI_TRY_GOTO(npi_alloc(&id, rows, sizeof *id, "scores"), done);
     NPI_TRY_GOTO(npi_alloc(&ood, rows * sets, sizeof *ood, "scores"), done);
+    for (int m = 0; m < j->methods.count; m++)
+        if (!npi_has_scores(&j->methods.list[m].run[0])) {
+            status = npi_hint(npi_fail(NPOS_INVALID_ARGUMENT,
+                                       "%s: has no scores, which a comparison of single runs draws "
+                                       "from",
+                                       j->methods.list[m].paths[0]),
+                              "npos eval writes them to RUN/scores; several runs of a method, or "
+                              "--seeds, do without");
+            goto done;
+        }
     for (size_t r = 0; r < rows; r++) {
         const npi_score_result *result =
             npi_find_score(&method_of(j, &c->row[r])->run[0], c->row[r].score);
@@ -337,8 +360,7 @@ static npos_status compare(job *j) {
     NPI_TRY(measure_rows(j));
     if (o->json)
         NPI_TRY(npi_comparison_write(c, o->json));
-    return o->table && format != NPI_FORMAT_JSON ? npi_comparison_table(c, format, o->table)
-                                                 : NPOS_OK;
+    return o->table ? npi_comparison_print(c, format, o->table) : NPOS_OK;
 }
 
 npos_status npos_compare(const npos_compare_options *options) {

@@ -19,7 +19,9 @@ static npos_status read_seed(const char *run, int64_t *seed) {
         status = npi_file_read(path, &text, &size);
         json_t *root = status == NPOS_OK ? json_loadb(text, size, 0, NULL) : NULL;
         json_t *value = json_object_get(root, "seed");
-        if (status == NPOS_OK && !json_is_integer(value))
+        if (status == NPOS_OK && json_is_null(value))
+            *seed = -1; /* nothing was trained */
+        else if (status == NPOS_OK && !json_is_integer(value))
             status =
                 npi_fail(NPOS_BAD_DATA, "%s: 'seed' is missing or is not a whole number", path);
         else if (status == NPOS_OK)
@@ -44,17 +46,29 @@ static npos_status find_method(npi_methods *methods, const char *name, size_t le
     return NPOS_OK;
 }
 
+/* With its scores where the run has kept them. */
+static npos_status read_evaluation(const char *run, npi_evaluation *out) {
+    char *scores = NULL, *json = NULL;
+    npos_status status;
+    NPI_TRY_GOTO(npi_path_join(&scores, run, "scores"), done);
+    NPI_TRY_GOTO(npi_path_join(&json, run, "eval.json"), done);
+    status =
+        npi_is_folder(scores) ? npi_evaluation_read_run(run, out) : npi_evaluation_read(json, out);
+    if (status != NPOS_OK)
+        npi_hint(status, "a run to compare must have been evaluated (npos eval)");
+done:
+    npi_free(scores);
+    npi_free(json);
+    return status;
+}
+
 /* Reads a run into its method, behind the runs of smaller seeds. */
 static npos_status add_run(npi_method *to, const char *path) {
     npi_evaluated run = {0};
     npos_status status;
     NPI_TRY_GOTO(npi_strdup(&run.path, path), fail);
     NPI_TRY_GOTO(read_seed(path, &run.seed), fail);
-    status = npi_evaluation_read_run(path, &run.evaluation);
-    if (status != NPOS_OK) {
-        npi_hint(status, "a run to compare must have been evaluated (npos eval)");
-        goto fail;
-    }
+    NPI_TRY_GOTO(read_evaluation(path, &run.evaluation), fail);
     NPI_TRY_GOTO(npi_grow(&to->run, (size_t)to->runs, (size_t)to->runs + 1, sizeof *to->run,
                           "runs of a method"),
                  fail);
@@ -113,6 +127,10 @@ void npi_methods_clear(npi_methods *methods) {
 }
 
 /* ---- whether they can be compared ---- */
+
+bool npi_has_scores(const npi_evaluated *run) {
+    return run->evaluation.result[0].id_scores != NULL;
+}
 
 static npos_status same_list(const npi_evaluated *a, const npi_evaluated *b, const char *set) {
     char *paths[2] = {0}, *text[2] = {0};

@@ -25,6 +25,9 @@ typedef struct npi_methods {
     npi_method *list;
 } npi_methods;
 
+/* Whether the run has kept the scores of its images, not its measures alone. */
+bool npi_has_scores(const npi_evaluated *run);
+
 /* Reads "METHOD=RUN" or "RUN", count of them, into a zeroed *out; without a METHOD the path is its
  * name, or with `seeds` all are of one method.  A run that was not evaluated, a run given twice and
  * two runs of one seed in a method are errors.  Release with npi_methods_clear, also after a failure. */

@@ -19,6 +19,7 @@ void npos_eval_options_init(npos_eval_options *options) {
     options->struct_size = sizeof *options;
     options->compute = npi_compute_defaults();
     options->protocol = "oe";
+    options->format = "table";
     options->max_images = -1;
 }
 
@@ -28,6 +29,7 @@ typedef struct job {
     npi_ood_set *sets;
     char *id_spec;
     npi_evaluation evaluation;
+    npi_format_kind format;
 } job;
 
 /* The ID images: what the options name, else the recipe's `test`, else #test of its `data`. */
@@ -125,7 +127,7 @@ static npos_status write_results(const job *j) {
     if (j->options->json)
         NPI_TRY_GOTO(npi_evaluation_write(&j->evaluation, j->options->json), done);
     if (j->options->table)
-        status = npi_evaluation_table(&j->evaluation, j->options->table);
+        status = npi_evaluation_table(&j->evaluation, j->format, j->options->table);
 done:
     npi_free(scores);
     npi_free(json);
@@ -136,6 +138,7 @@ static npos_status evaluate(job *j) {
     const npos_eval_options *options = j->options;
     npi_protocol protocol;
     NPI_TRY(npi_protocol_parse(options->protocol, &protocol));
+    NPI_TRY(npi_format_parse(options->format, &j->format));
     NPI_TRY(npi_ood_sets_parse(options->ood, options->ood_count, &j->sets));
     NPI_TRY(npi_fitted_open(options->run, &options->compute, options->scores, true, &j->fitted));
     NPI_TRY(find_id(j));

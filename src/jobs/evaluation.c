@@ -76,12 +76,10 @@ npos_status npi_evaluation_measure(npi_evaluation *evaluation, const npos_comput
         npi_score_result *result = &evaluation->result[r];
         npi_scores id = {evaluation->id_spec, result->id_n, result->id_scores};
         NPI_TRY(npi_threshold_at_tpr(&id, 0.95, &result->threshold, NULL));
-        for (int i = 0; i < result->sets; i++) {
-            npi_set_result *set = &result->set[i];
-            npi_scores ood = {set->name, set->n, set->scores};
-            NPI_TRY(npi_measure(evaluation->protocol, &id, &ood, evaluation->seed, &set->measures));
-            NPI_TRY(npi_compute_progress(compute, "measure", ++done, total, NULL));
-        }
+        NPI_TRY(npi_measure_result(evaluation->protocol, evaluation->id_spec, evaluation->seed,
+                                   result));
+        done += result->sets;
+        NPI_TRY(npi_compute_progress(compute, "measure", done, total, NULL));
     }
     return NPOS_OK;
 }

@@ -5,6 +5,7 @@
 #include "base/memory.h"
 #include "data/stream.h"
 #include "jobs/compute.h"
+#include "jobs/external.h"
 
 /* Beside another device the processor decodes ahead.  A host device needs the cores itself: there
  * decoding and embedding take turns, in blocks so large that the turns cost nothing. */
@@ -138,6 +139,8 @@ npos_status npi_fitted_features(const npi_fitted *fitted, const npos_compute *co
     npi_stream *stream;
     npi_stream_batch batch;
     *out = (npi_features){0};
+    if (fitted->run->external)
+        return npi_external_features(fitted->run, spec, limit, seed, images, out);
     NPI_TRY(npi_images_open(spec, &fitted->run->transform, limit, seed, images));
     int64_t n = images->count;
     if (n < 1)

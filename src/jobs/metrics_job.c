@@ -14,6 +14,7 @@ void npos_metrics_options_init(npos_metrics_options *options) {
     memset(options, 0, sizeof *options);
     options->struct_size = sizeof *options;
     options->protocol = "oe";
+    options->format = "table";
 }
 
 /* Reads the scores of one set, larger = more in-distribution. */
@@ -53,25 +54,27 @@ static npos_status measure(const npos_metrics_options *options, npi_ood_set *set
         set->scores = scores;
         set->available = set->n;
         npi_scores ood = {set->spec, set->n, scores};
-        NPI_TRY(npi_measure(evaluation->protocol, &id, &ood, evaluation->seed, &set->measures));
+        NPI_TRY(npi_scores_check(&ood)); /* by the file's name */
     }
-    return NPOS_OK;
+    return npi_measure_result(evaluation->protocol, options->id, evaluation->seed, result);
 }
 
 npos_status npos_metrics(const npos_metrics_options *options) {
     NPI_CHECK_OPTIONS(options, "npos_metrics");
     npi_evaluation evaluation = {.seed = options->seed};
     npi_ood_set *sets = NULL;
+    npi_format_kind format;
     npos_status status;
     if (!options->id)
         return npi_fail(NPOS_INVALID_ARGUMENT, "no ID scores were given, expected a .npy file");
     NPI_TRY(npi_protocol_parse(options->protocol, &evaluation.protocol));
+    NPI_TRY(npi_format_parse(options->format, &format));
     NPI_TRY_GOTO(npi_ood_sets_parse(options->ood, options->ood_count, &sets), done);
     NPI_TRY_GOTO(measure(options, sets, &evaluation), done);
     if (options->json)
         NPI_TRY_GOTO(npi_evaluation_write(&evaluation, options->json), done);
     if (options->table)
-        NPI_TRY_GOTO(npi_evaluation_table(&evaluation, options->table), done);
+        NPI_TRY_GOTO(npi_evaluation_table(&evaluation, format, options->table), done);
     if (options->notes)
         status = npi_evaluation_polarity(
             &evaluation, options->larger_is_ood ? "leave --larger ood away" : "use --larger ood",

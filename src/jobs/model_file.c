@@ -112,8 +112,14 @@ npos_status npi_model_file_write(const char *path, const npi_model_file *model) 
     npos_status status = NPOS_OK;
     if (!classes)
         status = npi_fail(NPOS_OUT_OF_MEMORY, "%s: no memory for the class names", path);
-    if (status == NPOS_OK)
+    if (status == NPOS_OK && model->params)
         status = npi_tensor_list_add_params(&list, "", model->params, NPI_ARENA_VALUES);
+    if (status == NPOS_OK && !model->params && model->weight)
+        status = npi_tensor_list_add(&list, "", "fc.weight", NPI_F32, 2,
+                                     (int64_t[]){model->classes, model->dim}, model->weight);
+    if (status == NPOS_OK && !model->params && model->bias)
+        status = npi_tensor_list_add(&list, "", "fc.bias", NPI_F32, 1, (int64_t[]){model->classes},
+                                     model->bias);
     if (status == NPOS_OK && model->prototypes)
         status = npi_tensor_list_add(&list, "", "prototypes", NPI_F32, 2,
                                      (int64_t[]){model->classes, model->proj}, model->prototypes);
@@ -123,13 +129,16 @@ npos_status npi_model_file_write(const char *path, const npi_model_file *model) 
             "{\"score\":\"%s\",\"threshold\":%.17g,\"tpr\":%.17g,\"tpr_ci\":[%.17g,%.17g],"
             "\"n\":%" PRId64 "}",
             c->score, c->threshold, c->tpr, c->tpr_ci[0], c->tpr_ci[1], c->n);
-    const char *metadata[] = {"format",
-                              "npos-model-1",
-                              "classes",
-                              classes,
-                              calibration ? "calibration" : NULL,
-                              calibration,
-                              NULL};
+    const char *metadata[9] = {"format", "npos-model-1", "classes", classes};
+    int used = 4;
+    if (calibration) {
+        metadata[used++] = "calibration";
+        metadata[used++] = calibration;
+    }
+    if (!model->params) {
+        metadata[used++] = "logits";
+        metadata[used++] = model->has_logits ? "yes" : "no";
+    }
     if (status == NPOS_OK)
         status = npi_safetensors_write(path, list.tensors, list.count, metadata);
     npi_tensor_list_clear(&list);

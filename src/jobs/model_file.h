@@ -39,6 +39,11 @@ typedef struct npi_model_file {
     char *const *class_names;
     const float *prototypes;            /* NULL: none */
     const npi_calibration *calibration; /* NULL: none */
+    /* A run without a network (params NULL): the classifier's weights, or NULL, and whether there are
+     * logits at all. */
+    int dim;
+    const float *weight, *bias; /* [classes][dim], [classes] */
+    bool has_logits;
 } npi_model_file;
 NPOS_MUST_CHECK npos_status npi_model_file_write(const char *path, const npi_model_file *model);
 

@@ -22,7 +22,8 @@
     X(TEXT, data, "", 0, 0, "training images, a SPEC")                                             \
     X(TEXT, test, "", 0, 0,                                                                        \
       "test images of the same classes, a SPEC; empty: the data's own #test split")                \
-    X(TEXT, encoder, "resnet18", 0, 0, "{resnet18, resnet34, resnet50, resnet101, resnet-small}")  \
+    X(TEXT, encoder, "resnet18", 0, 0,                                                             \
+      "{resnet18, resnet34, resnet50, resnet101, resnet-small, none}; none: a run of npos fit")    \
     X(TEXT, stem, "3x3", 0, 0,                                                                     \
       "{3x3, 3x3s2, 7x7}: 3x3 stride 1; 3x3 stride 2; 7x7 stride 2 with max-pool")                 \
     X(INT, width, 64, 8, 1024, "channels of the stem and the first stage")                         \

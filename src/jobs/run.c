@@ -108,6 +108,24 @@ static npos_status read_weights(npi_run *run, network *net, const npi_safetensor
                        &run->prototypes);
 }
 
+/* What npos fit left in the model of a run without a network. */
+static npos_status read_external(npi_run *run, const npi_safetensors *file) {
+    const npi_named_tensor *tensor;
+    const char *logits = npi_safetensors_metadata(file, "logits");
+    NPI_TRY(npi_safetensors_get(file, "prototypes", NPI_F32, 2, (int64_t[]){run->classes, -1},
+                                &tensor));
+    int64_t shape[2] = {run->classes, tensor->shape[1]};
+    run->external = true;
+    run->dim = run->proj = (int)shape[1];
+    run->has_classifier = logits && strcmp(logits, "yes") == 0;
+    NPI_TRY(copy_tensor(file, "prototypes", 2, shape, &run->prototypes));
+    if (npi_safetensors_find(file, "fc.weight"))
+        NPI_TRY(copy_tensor(file, "fc.weight", 2, shape, &run->weight));
+    return npi_safetensors_find(file, "fc.bias")
+               ? copy_tensor(file, "fc.bias", 1, shape, &run->bias)
+               : NPOS_OK;
+}
+
 static npos_status open_parts(npi_run *run, const npos_compute *compute) {
     char *recipe = NULL, *model = NULL;
     npi_safetensors *file = NULL;
@@ -131,6 +149,10 @@ static npos_status open_parts(npi_run *run, const npos_compute *compute) {
     NPI_TRY_GOTO(npi_model_file_classes(file, model, &run->class_names, &run->classes), done);
     NPI_TRY_GOTO(npi_model_file_calibration(file, &run->calibration), done);
     NPI_TRY_GOTO(npi_compute_open(compute, &run->dev), done);
+    if (strcmp(run->recipe.encoder, "none") == 0) {
+        status = read_external(run, file);
+        goto done;
+    }
     NPI_TRY_GOTO(npi_alloc(&net, 1, sizeof *net, "network"), done);
     run->network = net;
     NPI_TRY_GOTO(make_network(run, net), done);
@@ -231,6 +253,10 @@ static npos_status pass(npi_run *run, const uint8_t *pixels, int64_t first, int 
 npos_status npi_run_features(npi_run *run, const uint8_t *pixels, int64_t n,
                              const npos_compute *compute, const char *phase, npi_features *out) {
     const network *net = run->network;
+    if (!net)
+        return npi_hint(
+            npi_fail(NPOS_UNSUPPORTED, "%s has no network to see images with", run->path),
+            "a run of npos fit takes embeddings: embeddings:H.npy");
     const npi_model *m = &net->model;
     size_t rows = (size_t)n;
     npos_status status;
@@ -265,8 +291,16 @@ npos_status npi_run_set_calibration(npi_run *run, const npi_calibration *calibra
     network *net = run->network;
     char *path, *score;
     NPI_TRY(npi_path_join(&path, run->path, "model.safetensors"));
-    npi_model_file model = {&net->model.params, run->classes,    run->proj,
-                            run->class_names,   run->prototypes, calibration};
+    npi_model_file model = {.params = net ? &net->model.params : NULL,
+                            .classes = run->classes,
+                            .proj = run->proj,
+                            .class_names = run->class_names,
+                            .prototypes = run->prototypes,
+                            .calibration = calibration,
+                            .dim = run->dim,
+                            .weight = run->weight,
+                            .bias = run->bias,
+                            .has_logits = run->has_classifier};
     npos_status status = npi_model_file_write(path, &model);
     npi_free(path);
     if (status != NPOS_OK)

@@ -56,7 +56,8 @@ struct npi_run {
         *bias;     /* [classes][dim], [classes] of the classifier; NULL where there is none */
     npi_bank bank; /* empty (n 0) until npi_run_bank */
     npi_calibration calibration;
-    void *network; /* jobs/run.c's own */
+    bool external; /* no network: other programs' embeddings come as SPECs (jobs/external.h) */
+    void *network; /* jobs/run.c's own; NULL where external */
 };
 
 /* Opens a run on the device that `compute` names.  Missing files, unknown, missing or wrongly
@@ -68,7 +69,7 @@ void npi_run_close(npi_run *run);
 /* Reads the bank once; later calls return at once. */
 NPOS_MUST_CHECK npos_status npi_run_bank(npi_run *run);
 
-/* Runs the network in inference mode over n images of the model's size (host memory, uint8 HWC, as
+/* Runs the network (a run without one is NPOS_UNSUPPORTED) in inference mode over n images of the model's size (host memory, uint8 HWC, as
  * npi_images.pixels). Results do not depend on how images fall into batches.  Fills a zeroed *out.
  * `phase` names the work in progress. */
 NPOS_MUST_CHECK npos_status npi_run_features(npi_run *run, const uint8_t *pixels, int64_t n,

@@ -7,6 +7,7 @@
 #include "base/memory.h"
 #include "io/json_text.h"
 #include "jobs/compute.h"
+#include "jobs/external.h"
 #include "jobs/fitted.h"
 #include "jobs/options.h"
 #include "npos/npos.h"
@@ -164,27 +165,32 @@ static void mark_nan(job *j, const found *f) {
     }
 }
 
+static npos_status score_outputs(job *j, const npi_outputs *outputs, found *f) {
+    int k = j->options->neighbours;
+    NPI_TRY(npi_detector_score(j->fitted.detectors, outputs, f->score));
+    NPI_TRY(classify(j, outputs, f));
+    return k > 0 ? npi_neighbour_list(j->fitted.bank, outputs->n, outputs->h, k, f->neighbour,
+                                      f->distance)
+                 : NPOS_OK;
+}
+
 static npos_status score_images(job *j, int images, found *f) {
     npi_features features = {0};
-    int k = j->options->neighbours;
-    npos_status status;
     npos_compute quiet = j->options->compute; /* progress is told in images of the whole stream */
     quiet.progress = NULL;
-    NPI_TRY_GOTO(npi_run_features(j->fitted.run, j->pixels, images, &quiet, "score", &features),
-                 done);
-    npi_outputs outputs = npi_outputs_of(&features);
-    NPI_TRY_GOTO(npi_detector_score(j->fitted.detectors, &outputs, f->score), done);
-    NPI_TRY_GOTO(classify(j, &outputs, f), done);
-    if (k > 0)
-        status =
-            npi_neighbour_list(j->fitted.bank, images, features.h, k, f->neighbour, f->distance);
-done:
+    npos_status status =
+        npi_run_features(j->fitted.run, j->pixels, images, &quiet, "score", &features);
+    if (status == NPOS_OK) {
+        npi_outputs outputs = npi_outputs_of(&features);
+        status = score_outputs(j, &outputs, f);
+    }
     npi_features_clear(&features);
     return status;
 }
 
-/* Scores what is in the slots and empties them. */
-static npos_status flush_block(job *j) {
+/* Scores what is in the slots and empties them: `ready` is what the network says of it, NULL: they
+ * are images to be read. */
+static npos_status flush_block(job *j, const npi_outputs *ready) {
     found f = {0};
     size_t listed = (size_t)BLOCK * (size_t)j->options->neighbours;
     const npos_compute *compute = &j->options->compute;
@@ -193,7 +199,9 @@ static npos_status flush_block(job *j) {
         return NPOS_OK;
     NPI_TRY_GOTO(npi_alloc(&f.neighbour, listed, sizeof *f.neighbour, "neighbours"), done);
     NPI_TRY_GOTO(npi_alloc(&f.distance, listed, sizeof *f.distance, "neighbours"), done);
-    int images = read_block(j);
+    int images = ready ? 0 : read_block(j);
+    if (ready)
+        NPI_TRY_GOTO(score_outputs(j, ready, &f), done);
     if (images > 0)
         NPI_TRY_GOTO(score_images(j, images, &f), done);
     mark_nan(j, &f);
@@ -216,10 +224,37 @@ done:
     return status;
 }
 
+/* The rows of a SPEC of embeddings, for a run without a network; they are in memory at once. */
+static npos_status score_rows(job *j, const char *spec) {
+    npi_images images = {0};
+    npi_features features = {0};
+    npos_status status;
+    NPI_TRY_GOTO(npi_external_features(j->fitted.run, spec, 0, 0, &images, &features), done);
+    for (int64_t first = 0; first < features.n; first += BLOCK) {
+        npi_outputs rows = npi_outputs_of(&features);
+        rows.n = features.n - first < BLOCK ? features.n - first : BLOCK;
+        rows.h += first * rows.dim;
+        rows.z += first * rows.proj;
+        rows.logits = rows.logits ? rows.logits + first * rows.classes : NULL;
+        for (; j->filled < rows.n; j->filled++) {
+            slot *s = &j->slots[j->filled];
+            s->row = j->filled;
+            NPI_TRY_GOTO(npi_strdup(&s->file, images.names[first + j->filled]), done);
+        }
+        NPI_TRY_GOTO(flush_block(j, &rows), done);
+    }
+done:
+    npi_features_clear(&features);
+    npi_images_clear(&images);
+    return status;
+}
+
 static npos_status take(job *j, const char *file) {
+    if (j->fitted.run->external)
+        return score_rows(j, file);
     NPI_TRY(npi_strdup(&j->slots[j->filled].file, file));
     j->filled++;
-    return j->filled == BLOCK ? flush_block(j) : NPOS_OK;
+    return j->filled == BLOCK ? flush_block(j, NULL) : NPOS_OK;
 }
 
 static npos_status take_names(job *j) {
@@ -272,7 +307,7 @@ static npos_status score_all(job *j) {
     for (int i = 0; i < j->options->file_count; i++)
         NPI_TRY(strcmp(j->options->files[i], "-") == 0 ? take_names(j)
                                                        : take(j, j->options->files[i]));
-    NPI_TRY(flush_block(j));
+    NPI_TRY(flush_block(j, NULL));
     if (j->broken > 0)
         return npi_fail(NPOS_BAD_DATA, "%lld of %lld files could not be scored",
                         (long long)j->broken, (long long)j->done);

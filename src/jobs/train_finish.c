@@ -180,8 +180,11 @@ static npos_status write_model(npi_trainer *t) {
                      done);
     }
     NPI_TRY_GOTO(npi_trainer_path(t, "model.safetensors", &path), done);
-    npi_model_file model = {
-        &t->model.params, t->images.classes, t->model.proj, t->images.class_names, mu, NULL};
+    npi_model_file model = {.params = &t->model.params,
+                            .classes = t->images.classes,
+                            .proj = t->model.proj,
+                            .class_names = t->images.class_names,
+                            .prototypes = mu};
     status = npi_model_file_write(path, &model);
 done:
     npi_free(mu);

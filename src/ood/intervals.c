@@ -3,8 +3,8 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "base/memory.h"
 #include "base/philox.h"
+#include "ood/paired.h"
 #include "ood/score_counts.h"
 #include "ood/statistics.h"
 
@@ -64,70 +64,30 @@ double npi_quantile(const double *ascending, int n, double p) {
                          : ascending[n - 1];
 }
 
-/* Widens an interval to the middle 95% of the draws. */
-static void widen(double *drawn, double interval[2]) {
-    qsort(drawn, DRAWS, sizeof *drawn, by_value);
-    interval[0] = fmin(interval[0], npi_quantile(drawn, DRAWS, 0.025));
-    interval[1] = fmax(interval[1], npi_quantile(drawn, DRAWS, 0.975));
+void npi_widen(double *draws, double interval[2]) {
+    qsort(draws, DRAWS, sizeof *draws, by_value);
+    interval[0] = fmin(interval[0], npi_quantile(draws, DRAWS, 0.025));
+    interval[1] = fmax(interval[1], npi_quantile(draws, DRAWS, 0.975));
 }
 
-typedef struct drawn {
-    double fpr95[DRAWS], aupr_in[DRAWS], aupr_out[DRAWS];
-} drawn;
-
-static npos_status draw_all(npi_protocol protocol, const npi_score_counts *c, uint64_t seed,
-                            drawn *to) {
-    npos_status status = NPOS_OK;
-#pragma omp parallel
-    {
-        int32_t *id = NULL, *ood = NULL;
-        npos_status mine = npi_alloc(&id, (size_t)c->groups, sizeof *id, "bootstrap");
-        if (mine == NPOS_OK)
-            mine = npi_alloc(&ood, (size_t)c->groups, sizeof *ood, "bootstrap");
-        if (mine != NPOS_OK) {
-#pragma omp critical
-            status = mine;
-        }
-#pragma omp barrier
-        if (status == NPOS_OK) {
-#pragma omp for schedule(static)
-            for (int draw = 0; draw < DRAWS; draw++) {
-                npi_measures m;
-                npi_resample(seed, draw, 0, c->groups, c->id_n, c->id_group, id);
-                npi_resample(seed, draw, 1, c->groups, c->ood_n, c->ood_group, ood);
-                npi_measure_counts(protocol, c, id, ood, &m);
-                to->fpr95[draw] = m.fpr95;
-                to->aupr_in[draw] = m.aupr_in;
-                to->aupr_out[draw] = m.aupr_out;
-            }
-        }
-        npi_free(id);
-        npi_free(ood);
-    }
-    if (status != NPOS_OK) /* said anew: the message may be another thread's */
-        return npi_fail(status, "bootstrap: no memory for %d counts", c->groups);
-    return NPOS_OK;
-}
-
-npos_status npi_measure_intervals(npi_protocol protocol, const npi_score_counts *c, uint64_t seed,
-                                  npi_measures *out) {
-    drawn *draws;
+void npi_measure_intervals(npi_protocol protocol, const npi_score_counts *c, const double *draws,
+                           size_t stride, npi_measures *out) {
+    double drawn[DRAWS];
+    double *const intervals[NPI_MEASURES] = {out->fpr95_ci, NULL, out->aupr_in_ci,
+                                             out->aupr_out_ci};
     int32_t negatives = protocol == NPI_PROTOCOL_OPENOOD ? c->id_n : c->ood_n;
-    NPI_TRY(npi_alloc(&draws, 1, sizeof *draws, "bootstrap draws"));
-    npos_status status = draw_all(protocol, c, seed, draws);
-    if (status == NPOS_OK) {
-        auroc_interval(c, out);
-        npi_clopper_pearson((int64_t)llround(out->fpr95 * negatives), negatives, 0.05,
-                            out->fpr95_ci);
-        bool parted = out->auroc >= 1; /* then no resample differs: AUROC's bound serves */
-        out->aupr_in_ci[0] = parted ? out->auroc_ci[0] : out->aupr_in;
-        out->aupr_out_ci[0] = parted ? out->auroc_ci[0] : out->aupr_out;
-        out->aupr_in_ci[1] = out->aupr_in;
-        out->aupr_out_ci[1] = out->aupr_out;
-        widen(draws->fpr95, out->fpr95_ci);
-        widen(draws->aupr_in, out->aupr_in_ci);
-        widen(draws->aupr_out, out->aupr_out_ci);
+    auroc_interval(c, out);
+    npi_clopper_pearson((int64_t)llround(out->fpr95 * negatives), negatives, 0.05, out->fpr95_ci);
+    bool parted = out->auroc >= 1; /* then no resample differs: AUROC's bound serves */
+    out->aupr_in_ci[0] = parted ? out->auroc_ci[0] : out->aupr_in;
+    out->aupr_out_ci[0] = parted ? out->auroc_ci[0] : out->aupr_out;
+    out->aupr_in_ci[1] = out->aupr_in;
+    out->aupr_out_ci[1] = out->aupr_out;
+    for (int m = 0; m < NPI_MEASURES; m++) {
+        if (!intervals[m])
+            continue;
+        for (size_t d = 0; d < DRAWS; d++)
+            drawn[d] = draws[d * stride + (size_t)m];
+        npi_widen(drawn, intervals[m]);
     }
-    npi_free(draws);
-    return status;
 }

@@ -250,16 +250,6 @@ npos_status npi_measure_points(npi_protocol protocol, const npi_scores *id, cons
     return NPOS_OK;
 }
 
-npos_status npi_measure(npi_protocol protocol, const npi_scores *id, const npi_scores *ood,
-                        uint64_t seed, npi_measures *out) {
-    npi_score_counts counts = {0};
-    NPI_TRY(npi_score_counts_make(id, ood, &counts));
-    npi_measure_counts(protocol, &counts, counts.id, counts.ood, out);
-    npos_status status = npi_measure_intervals(protocol, &counts, seed, out);
-    npi_score_counts_clear(&counts);
-    return status;
-}
-
 npos_status npi_threshold_at_tpr(const npi_scores *id, double tpr, double *threshold,
                                  int64_t *accepted) {
     if (!(tpr > 0 && tpr <= 1))

@@ -41,7 +41,7 @@
  * 0 or 1 where no resample differs. AUPR-in and AUPR-out: the same quantiles of the same draws,
  * widened to the figure itself; where no pair is out of order and so no resample differs, the lower
  * end is the AUROC's.  The bootstrap is a function of (scores, seed): Philox, purpose
- * NPI_RANDOM_BOOTSTRAP, step = draw, item 0 for ID and 1 for OOD; the number of threads does not
+ * NPI_RANDOM_BOOTSTRAP, step = draw, item 0 for ID and 1, 2, ... for OOD sets; the number of threads does not
  * matter. */
 #ifndef NPI_OOD_METRICS_H
 #define NPI_OOD_METRICS_H
@@ -61,6 +61,12 @@ typedef struct npi_scores {
  * bootstrap. */
 NPOS_MUST_CHECK npos_status npi_measure(npi_protocol protocol, const npi_scores *id,
                                         const npi_scores *ood, uint64_t seed, npi_measures *out);
+
+/* All sets of a result, whose scores it holds, and result->mean: the intervals of a mean are the middle
+ * 95% of the means of the draws, in which all sets meet the same ID images (a mean of one set has that
+ * set's).  One bootstrap serves all; set i is drawn as item i + 1.  id_name: in errors. */
+NPOS_MUST_CHECK npos_status npi_measure_result(npi_protocol protocol, const char *id_name,
+                                               uint64_t seed, npi_score_result *result);
 
 /* As npi_measure without the intervals, which are set to [0, 1]. */
 NPOS_MUST_CHECK npos_status npi_measure_points(npi_protocol protocol, const npi_scores *id,

@@ -1,5 +1,6 @@
 #include "ood/results.h"
 
+#include <math.h>
 #include <string.h>
 
 #include "base/file.h"
@@ -33,6 +34,24 @@ const char *npi_protocol_positive(npi_protocol protocol) {
     return protocol == NPI_PROTOCOL_OPENOOD ? "ood" : "id";
 }
 
+static void add_intervals(const npi_score_result *result, const char *group, npi_measures *out) {
+    const npi_measures none = {.fpr95_ci = {NAN, NAN},
+                               .auroc_ci = {NAN, NAN},
+                               .aupr_in_ci = {NAN, NAN},
+                               .aupr_out_ci = {NAN, NAN}};
+    const npi_measures *from = &none;
+    int g = 0;
+    for (const char *name; (name = npi_group_at(result, g)) != NULL; g++)
+        if (group && strcmp(name, group) == 0)
+            break;
+    if (result->mean)
+        from = &result->mean[g];
+    memcpy(out->fpr95_ci, from->fpr95_ci, sizeof out->fpr95_ci);
+    memcpy(out->auroc_ci, from->auroc_ci, sizeof out->auroc_ci);
+    memcpy(out->aupr_in_ci, from->aupr_in_ci, sizeof out->aupr_in_ci);
+    memcpy(out->aupr_out_ci, from->aupr_out_ci, sizeof out->aupr_out_ci);
+}
+
 int npi_mean_measures(const npi_score_result *result, const char *group, npi_measures *out) {
     memset(out, 0, sizeof *out);
     int sets = 0;
@@ -52,6 +71,7 @@ int npi_mean_measures(const npi_score_result *result, const char *group, npi_mea
         out->aupr_in /= sets;
         out->aupr_out /= sets;
     }
+    add_intervals(result, group, out);
     return sets;
 }
 
@@ -78,6 +98,7 @@ void npi_evaluation_clear(npi_evaluation *evaluation) {
             npi_free((void *)(uintptr_t)set->scores);
         }
         npi_free(result->set);
+        npi_free(result->mean);
         npi_free(result->score);
         npi_free(result->id_scores);
     }

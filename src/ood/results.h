@@ -47,6 +47,8 @@ typedef struct npi_score_result {
     npi_accuracy accuracy;
     int sets;
     npi_set_result *set;
+    npi_measures *mean; /* of the groups, as npi_group_at numbers them, then of all sets; NULL: the
+                           means have no intervals (read from an older file) */
 } npi_score_result;
 
 typedef struct npi_evaluation {
@@ -59,8 +61,8 @@ typedef struct npi_evaluation {
 
 void npi_evaluation_clear(npi_evaluation *evaluation);
 
-/* Mean of each measure over the sets of one group (NULL: over all sets); the intervals are left 0.
- * Returns how many sets there were. */
+/* Mean of each measure over the sets of one group (NULL: over all sets), with the intervals
+ * of result->mean, or NaN for them.  Returns how many sets there were. */
 int npi_mean_measures(const npi_score_result *result, const char *group, npi_measures *out);
 
 /* The i-th named group in order of first appearance, or NULL past the last. */

@@ -3,6 +3,7 @@
 #ifndef NPI_OOD_SCORE_COUNTS_H
 #define NPI_OOD_SCORE_COUNTS_H
 
+#include <stddef.h>
 #include <stdint.h>
 
 #include "ood/metrics.h"
@@ -36,9 +37,12 @@ void npi_resample(uint64_t seed, int draw, uint32_t item, int32_t groups, int32_
 /* The p-quantile of an ascending list, linear between its members as NumPy's default. */
 double npi_quantile(const double *ascending, int n, double p);
 
-/* Intervals as metrics.h defines them; the measures themselves are set already. */
-NPOS_MUST_CHECK npos_status npi_measure_intervals(npi_protocol protocol,
-                                                  const npi_score_counts *counts, uint64_t seed,
-                                                  npi_measures *out);
+/* Widens an interval to the middle 95% of NPI_BOOTSTRAP_DRAWS draws, which are sorted. */
+void npi_widen(double *draws, double interval[2]);
+
+/* Intervals as metrics.h defines them; the measures themselves are set already.  draws: a set's four
+ * measures of draw d at draws + d stride, as npi_paired_bootstrap gives them. */
+void npi_measure_intervals(npi_protocol protocol, const npi_score_counts *counts,
+                           const double *draws, size_t stride, npi_measures *out);
 
 #endif

@@ -142,7 +142,7 @@ static void write_head(const npi_comparison *c, npi_format_kind format, FILE *ou
     fputc('\n', out);
 }
 
-npos_status npi_comparison_table(const npi_comparison *c, npi_format_kind format, FILE *out) {
+static npos_status write_tables(const npi_comparison *c, npi_format_kind format, FILE *out) {
     npi_grid grid;
     npi_grid_make(&grid, columns, COLUMNS);
     for (int at = 0; at < c->columns; at++)
@@ -226,7 +226,8 @@ static json_t *row_json(const npi_comparison *c, const npi_compared_row *row, bo
     return object;
 }
 
-npos_status npi_comparison_write(const npi_comparison *c, const char *path) {
+/* *out is to be freed with free. */
+static npos_status comparison_text(const npi_comparison *c, char **out) {
     bool ok = true;
     json_t *root = json_object(), *rows = json_array();
     put(root, "schema", json_integer(1), &ok);
@@ -237,16 +238,32 @@ npos_status npi_comparison_write(const npi_comparison *c, const char *path) {
     for (int r = 0; r < c->rows; r++)
         append(rows, row_json(c, &c->row[r], &ok), &ok);
     put(root, "rows", rows, &ok);
-    char *text = ok ? json_dumps(root, JSON_INDENT(2)) : NULL;
+    *out = ok ? json_dumps(root, JSON_INDENT(2)) : NULL;
     json_decref(root);
-    if (!text)
-        return npi_fail(NPOS_OUT_OF_MEMORY, "%s: no memory for the JSON text", path);
+    return *out ? NPOS_OK : npi_fail(NPOS_OUT_OF_MEMORY, "no memory for the comparison's JSON");
+}
+
+npos_status npi_comparison_write(const npi_comparison *c, const char *path) {
+    char *text;
     npi_atomic file;
-    npos_status status = npi_atomic_open(&file, path);
+    npos_status status = comparison_text(c, &text);
+    if (status != NPOS_OK)
+        return npi_fail_in(status, "%s", path);
+    status = npi_atomic_open(&file, path);
     if (status == NPOS_OK) {
         fprintf(file.stream, "%s\n", text);
         status = npi_atomic_commit(&file);
     }
     free(text);
     return status;
+}
+
+npos_status npi_comparison_print(const npi_comparison *c, npi_format_kind format, FILE *out) {
+    char *text;
+    if (format != NPI_FORMAT_JSON)
+        return write_tables(c, format, out);
+    NPI_TRY(comparison_text(c, &text));
+    fprintf(out, "%s\n", text);
+    free(text);
+    return fflush(out) != 0 || ferror(out) ? npi_fail_errno("writing the JSON") : NPOS_OK;
 }

@@ -39,9 +39,9 @@ typedef struct npi_comparison {
     npi_compared_row *row;
 } npi_comparison;
 
-/* The tables: a head that says protocol and kind of interval (table and md; LaTeX and CSV have it in
- * comments or columns), the OOD figures, the accuracies. */
-NPOS_MUST_CHECK npos_status npi_comparison_table(const npi_comparison *comparison,
+/* Prints the tables, of OOD figures and (not in CSV) of accuracies, below a head that says protocol and
+ * kind of interval (CSV has it in columns), or the JSON. */
+NPOS_MUST_CHECK npos_status npi_comparison_print(const npi_comparison *comparison,
                                                  npi_format_kind format, FILE *out);
 
 /*     {"schema": 1, "protocol": "oe", "positive": "id", "seed": 0, "over": "runs" | "images",

@@ -38,6 +38,13 @@ static void put_measures(json_t *object, const npi_measures *measures, bool *ok)
     put(object, "aupr_out", npi_json_number(measures->aupr_out), ok);
 }
 
+static void put_intervals(json_t *object, const npi_measures *measures, bool *ok) {
+    put(object, "fpr95_ci", interval_json(measures->fpr95_ci, ok), ok);
+    put(object, "auroc_ci", interval_json(measures->auroc_ci, ok), ok);
+    put(object, "aupr_in_ci", interval_json(measures->aupr_in_ci, ok), ok);
+    put(object, "aupr_out_ci", interval_json(measures->aupr_out_ci, ok), ok);
+}
+
 static json_t *set_json(const npi_set_result *set, bool *ok) {
     json_t *object = json_object();
     put(object, "name", npi_json_text(set->name), ok);
@@ -46,10 +53,7 @@ static json_t *set_json(const npi_set_result *set, bool *ok) {
     put(object, "n", json_integer(set->n), ok);
     put(object, "available", json_integer(set->available), ok);
     put_measures(object, &set->measures, ok);
-    put(object, "fpr95_ci", interval_json(set->measures.fpr95_ci, ok), ok);
-    put(object, "auroc_ci", interval_json(set->measures.auroc_ci, ok), ok);
-    put(object, "aupr_in_ci", interval_json(set->measures.aupr_in_ci, ok), ok);
-    put(object, "aupr_out_ci", interval_json(set->measures.aupr_out_ci, ok), ok);
+    put_intervals(object, &set->measures, ok);
     return object;
 }
 
@@ -61,6 +65,8 @@ static json_t *means_json(const npi_score_result *result, bool *ok) {
         npi_mean_measures(result, group, &mean);
         json_t *object = json_object();
         put_measures(object, &mean, ok);
+        if (result->mean)
+            put_intervals(object, &mean, ok);
         put(means, group ? group : "all", object, ok);
     }
     return means;
@@ -93,7 +99,8 @@ static json_t *result_json(const npi_evaluation *evaluation, const npi_score_res
     return object;
 }
 
-npos_status npi_evaluation_write(const npi_evaluation *evaluation, const char *path) {
+/* *out is to be freed with free. */
+static npos_status evaluation_text(const npi_evaluation *evaluation, char **out) {
     bool ok = true;
     json_t *root = json_object(), *results = json_array();
     put(root, "schema", json_integer(1), &ok);
@@ -103,18 +110,32 @@ npos_status npi_evaluation_write(const npi_evaluation *evaluation, const char *p
     for (int i = 0; i < evaluation->results; i++)
         append(results, result_json(evaluation, &evaluation->result[i], &ok), &ok);
     put(root, "results", results, &ok);
-    char *text = ok ? json_dumps(root, JSON_INDENT(2)) : NULL;
+    *out = ok ? json_dumps(root, JSON_INDENT(2)) : NULL;
     json_decref(root);
-    if (!text)
-        return npi_fail(NPOS_OUT_OF_MEMORY, "%s: no memory for the JSON text", path);
+    return *out ? NPOS_OK : npi_fail(NPOS_OUT_OF_MEMORY, "no memory for the evaluation's JSON");
+}
+
+npos_status npi_evaluation_write(const npi_evaluation *evaluation, const char *path) {
+    char *text;
     npi_atomic file;
-    npos_status status = npi_atomic_open(&file, path);
+    npos_status status = evaluation_text(evaluation, &text);
+    if (status != NPOS_OK)
+        return npi_fail_in(status, "%s", path);
+    status = npi_atomic_open(&file, path);
     if (status == NPOS_OK) {
         fprintf(file.stream, "%s\n", text);
         status = npi_atomic_commit(&file);
     }
     free(text);
     return status;
+}
+
+npos_status npi_evaluation_print(const npi_evaluation *evaluation, FILE *out) {
+    char *text;
+    NPI_TRY(evaluation_text(evaluation, &text));
+    fprintf(out, "%s\n", text);
+    free(text);
+    return fflush(out) != 0 || ferror(out) ? npi_fail_errno("writing the JSON") : NPOS_OK;
 }
 
 /* ---- reading ---- */
@@ -184,6 +205,25 @@ static npos_status read_set(const char *path, const json_t *object, npi_set_resu
     return NPOS_OK;
 }
 
+/* The means' intervals, which files of earlier versions do not have. */
+static npos_status read_means(const char *path, const json_t *means, npi_score_result *out) {
+    int groups = 0;
+    if (!json_object_get(json_object_get(means, "all"), "fpr95_ci"))
+        return NPOS_OK;
+    while (npi_group_at(out, groups))
+        groups++;
+    NPI_TRY(npi_alloc(&out->mean, (size_t)groups + 1, sizeof *out->mean, "means"));
+    for (int g = 0; g <= groups; g++) {
+        const json_t *object = json_object_get(means, g < groups ? npi_group_at(out, g) : "all");
+        npi_measures *mean = &out->mean[g];
+        NPI_TRY(get_interval(path, object, "fpr95_ci", mean->fpr95_ci));
+        NPI_TRY(get_interval(path, object, "auroc_ci", mean->auroc_ci));
+        NPI_TRY(get_interval(path, object, "aupr_in_ci", mean->aupr_in_ci));
+        NPI_TRY(get_interval(path, object, "aupr_out_ci", mean->aupr_out_ci));
+    }
+    return NPOS_OK;
+}
+
 static npos_status read_accuracy(const char *path, const json_t *object, npi_accuracy *out) {
     const struct {
         const char *key;
@@ -216,7 +256,7 @@ static npos_status read_result(const char *path, const json_t *object, npi_score
         out->sets++;
         NPI_TRY(read_set(path, json_array_get(sets, i), &out->set[i]));
     }
-    return NPOS_OK;
+    return read_means(path, json_object_get(object, "means"), out);
 }
 
 static npos_status read_root(const char *path, const json_t *root, npi_evaluation *out) {

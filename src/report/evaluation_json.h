@@ -7,20 +7,26 @@
  *                 "fpr95": ..., "auroc": ..., "aupr_in": ..., "aupr_out": ...,
  *                 "fpr95_ci": [lo, hi], "auroc_ci": [lo, hi], "aupr_in_ci": [lo, hi],
  *                 "aupr_out_ci": [lo, hi]}, ...],
- *        "means": {"all": {"fpr95": ..., "auroc": ..., "aupr_in": ..., "aupr_out": ...},
+ *        "means": {"all": {"fpr95": ..., ..., "fpr95_ci": [lo, hi], ...},
  *                  "far": {...}}}, ...]}
  *
  * Fractions in [0, 1].  `group` is "" for a set without one.  `accuracy` has the keys that the model
  * has.  `available` > `n` says that n images were drawn, with `seed`.  A threshold that is infinite is
- * null.  AUPR's intervals may be missing when a file is read: [0, 1] then.  `means` has "all" and one entry a named group. */
+ * null.  AUPR's intervals may be missing when a file is read: [0, 1] then;
+ * and so may those of the means.  `means` has "all" and one entry a named group. */
 #ifndef NPI_REPORT_EVALUATION_JSON_H
 #define NPI_REPORT_EVALUATION_JSON_H
+
+#include <stdio.h>
 
 #include "ood/results.h"
 
 /* Writes the object, whole or not at all. */
 NPOS_MUST_CHECK npos_status npi_evaluation_write(const npi_evaluation *evaluation,
                                                  const char *path);
+
+/* Prints it. */
+NPOS_MUST_CHECK npos_status npi_evaluation_print(const npi_evaluation *evaluation, FILE *out);
 
 /* Reads such a file into a zeroed *out (release with npi_evaluation_clear); scores are NULL, and a
  * null threshold is read as 0.  Wrong types, missing keys, values outside [0, 1], another schema are

@@ -1,6 +1,9 @@
 #include "report/evaluation_table.h"
 
+#include <math.h>
 #include <string.h>
+
+#include "report/evaluation_json.h"
 
 static npos_status written(FILE *out) {
     return fflush(out) != 0 || ferror(out) ? npi_fail_errno("writing the table") : NPOS_OK;
@@ -19,7 +22,7 @@ static const char *grouped(int64_t n, char text[32]) {
     return text;
 }
 
-static void print_accuracy(const npi_accuracy *accuracy, FILE *out) {
+static void print_accuracy(const npi_accuracy *accuracy, const char *indent, FILE *out) {
     const struct {
         const char *name;
         double value;
@@ -27,15 +30,24 @@ static void print_accuracy(const npi_accuracy *accuracy, FILE *out) {
                 {"nearest prototype", accuracy->prototype},
                 {"classifier", accuracy->head},
                 {"text", accuracy->text}};
-    const char *before = "  ID accuracy %: ";
+    const char *before = "ID accuracy %: ";
     for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
         if (rows[i].value < 0)
             continue;
-        fprintf(out, "%s%s %.2f", before, rows[i].name, 100 * rows[i].value);
+        fprintf(out, "%s%s%s %.2f", before[0] == ',' ? "" : indent, before, rows[i].name,
+                100 * rows[i].value);
         before = ", ";
     }
     if (before[0] == ',')
         fputc('\n', out);
+}
+
+/* "[1.20, 3.40]", nothing without an interval */
+static const char *bracket(const double ci[2], char text[32]) {
+    text[0] = '\0';
+    if (!isnan(ci[0]))
+        snprintf(text, 32, "[%.2f, %.2f]", 100 * ci[0], 100 * ci[1]);
+    return text;
 }
 
 static void print_mean(const npi_score_result *result, const char *group, int wide_group,
@@ -44,8 +56,10 @@ static void print_mean(const npi_score_result *result, const char *group, int wi
     int sets = npi_mean_measures(result, group, &mean);
     char label[32];
     snprintf(label, sizeof label, "mean of %d", sets);
-    fprintf(out, "  %-*s  %-*s  %9s  %6.2f %17s  %6.2f %17s  %7.2f  %8.2f\n", wide_group,
-            group ? group : "all", wide_name, label, "", 100 * mean.fpr95, "", 100 * mean.auroc, "",
+    char fpr[32], auroc[32];
+    fprintf(out, "  %-*s  %-*s  %9s  %6.2f %-17s  %6.2f %-17s  %7.2f  %8.2f\n", wide_group,
+            group ? group : "all", wide_name, label, "", 100 * mean.fpr95,
+            bracket(mean.fpr95_ci, fpr), 100 * mean.auroc, bracket(mean.auroc_ci, auroc),
             100 * mean.aupr_in, 100 * mean.aupr_out);
 }
 
@@ -62,18 +76,17 @@ static void print_result(const npi_evaluation *evaluation, const npi_score_resul
             npi_protocol_name(evaluation->protocol),
             evaluation->protocol == NPI_PROTOCOL_OPENOOD ? "OOD" : "ID");
     fprintf(out, "  ID: %s, n %s\n", evaluation->id_spec, grouped(result->id_n, count));
-    print_accuracy(&result->accuracy, out);
+    print_accuracy(&result->accuracy, "  ", out);
     fprintf(out, "  %-*s  %-*s  %9s  %-24s  %-24s  %7s  %8s\n", wide_group, "group", wide_name,
             "OOD set", "n", " FPR95", " AUROC", "AUPR-in", "AUPR-out");
     for (int i = 0; i < result->sets; i++) {
         const npi_set_result *set = &result->set[i];
         const npi_measures *m = &set->measures;
         char fpr[32], auroc[32];
-        snprintf(fpr, sizeof fpr, "[%.2f, %.2f]", 100 * m->fpr95_ci[0], 100 * m->fpr95_ci[1]);
-        snprintf(auroc, sizeof auroc, "[%.2f, %.2f]", 100 * m->auroc_ci[0], 100 * m->auroc_ci[1]);
         fprintf(out, "  %-*s  %-*s  %9s  %6.2f %-17s  %6.2f %-17s  %7.2f  %8.2f\n", wide_group,
                 set->group[0] ? set->group : "-", wide_name, set->name, grouped(set->n, count),
-                100 * m->fpr95, fpr, 100 * m->auroc, auroc, 100 * m->aupr_in, 100 * m->aupr_out);
+                100 * m->fpr95, bracket(m->fpr95_ci, fpr), 100 * m->auroc,
+                bracket(m->auroc_ci, auroc), 100 * m->aupr_in, 100 * m->aupr_out);
     }
     const char *group;
     for (int i = 0; (group = npi_group_at(result, i)) != NULL; i++)
@@ -89,7 +102,97 @@ static void print_result(const npi_evaluation *evaluation, const npi_score_resul
     }
 }
 
-npos_status npi_evaluation_table(const npi_evaluation *evaluation, FILE *out) {
+/* ---- for papers and programs ---- */
+
+static const npi_grid_column columns[] = {
+    {.name = "score", .key = "score"},
+    {.name = "OOD set", .key = "set"},
+    {.name = "group", .key = "group"},
+    {.name = "n", .key = "n"},
+    {.name = "FPR95", .key = "fpr95", .figure = true, .interval = true},
+    {.name = "AUROC", .key = "auroc", .figure = true, .interval = true},
+    {.name = "AUPR-in", .key = "aupr_in", .figure = true, .interval = true},
+    {.name = "AUPR-out", .key = "aupr_out", .figure = true, .interval = true},
+    {.name = "protocol", .key = "protocol", .detail = true},
+    {.name = "ID n", .key = "id_n", .detail = true},
+    {.name = "accuracy", .key = "accuracy_knn", .figure = true, .detail = true},
+    {.name = "accuracy", .key = "accuracy_prototype", .figure = true, .detail = true},
+    {.name = "accuracy", .key = "accuracy_head", .figure = true, .detail = true},
+    {.name = "accuracy", .key = "accuracy_text", .figure = true, .detail = true}};
+enum { COLUMNS = sizeof columns / sizeof *columns };
+
+static void put_accuracy(npi_grid *grid, double accuracy) {
+    npi_grid_figure(grid, accuracy < 0 ? NAN : accuracy, NAN, NULL);
+}
+
+/* One row: a set's, or with `mean` that of a mean over sets, without a number of images. */
+static void put_row(npi_grid *grid, const npi_evaluation *evaluation,
+                    const npi_score_result *result, const char *name, const char *group, int64_t n,
+                    const npi_measures *m, bool mean) {
+    npi_grid_row(grid);
+    npi_grid_text(grid, result->score);
+    npi_grid_text(grid, name);
+    npi_grid_text(grid, group);
+    if (mean)
+        npi_grid_text(grid, "");
+    else
+        npi_grid_count(grid, n);
+    npi_grid_figure(grid, m->fpr95, NAN, m->fpr95_ci);
+    npi_grid_figure(grid, m->auroc, NAN, m->auroc_ci);
+    npi_grid_figure(grid, m->aupr_in, NAN, m->aupr_in_ci);
+    npi_grid_figure(grid, m->aupr_out, NAN, m->aupr_out_ci);
+    npi_grid_text(grid, npi_protocol_name(evaluation->protocol));
+    npi_grid_count(grid, result->id_n);
+    put_accuracy(grid, result->accuracy.knn);
+    put_accuracy(grid, result->accuracy.prototype);
+    put_accuracy(grid, result->accuracy.head);
+    put_accuracy(grid, result->accuracy.text);
+}
+
+static void put_mean(npi_grid *grid, const npi_evaluation *evaluation,
+                     const npi_score_result *result, const char *group) {
+    npi_measures mean;
+    char label[32];
+    snprintf(label, sizeof label, "mean of %d", npi_mean_measures(result, group, &mean));
+    put_row(grid, evaluation, result, label, group ? group : "all", 0, &mean, true);
+}
+
+static npos_status write_grid(const npi_evaluation *evaluation, npi_format_kind format, FILE *out) {
+    npi_grid grid;
+    const char *group;
+    npi_grid_make(&grid, columns, COLUMNS);
+    for (int r = 0; r < evaluation->results; r++) {
+        const npi_score_result *result = &evaluation->result[r];
+        for (int i = 0; i < result->sets; i++) {
+            const npi_set_result *set = &result->set[i];
+            put_row(&grid, evaluation, result, set->name, set->group, set->n, &set->measures,
+                    false);
+        }
+        for (int i = 0; (group = npi_group_at(result, i)) != NULL; i++)
+            put_mean(&grid, evaluation, result, group);
+        put_mean(&grid, evaluation, result, NULL);
+    }
+    if (format != NPI_FORMAT_CSV && evaluation->results > 0) {
+        char count[32];
+        fprintf(out, "%sprotocol %s (%s positive), percent, [95%% interval]; ID n %s\n",
+                format == NPI_FORMAT_LATEX ? "% " : "", npi_protocol_name(evaluation->protocol),
+                evaluation->protocol == NPI_PROTOCOL_OPENOOD ? "OOD" : "ID",
+                grouped(evaluation->result[0].id_n, count));
+        print_accuracy(&evaluation->result[0].accuracy, format == NPI_FORMAT_LATEX ? "% " : "",
+                       out);
+        fputc('\n', out);
+    }
+    npos_status status = npi_grid_write(&grid, format, out);
+    npi_grid_clear(&grid);
+    return status;
+}
+
+npos_status npi_evaluation_table(const npi_evaluation *evaluation, npi_format_kind format,
+                                 FILE *out) {
+    if (format == NPI_FORMAT_JSON)
+        return npi_evaluation_print(evaluation, out);
+    if (format != NPI_FORMAT_TABLE)
+        return write_grid(evaluation, format, out);
     for (int i = 0; i < evaluation->results; i++) {
         if (i > 0)
             fputc('\n', out);

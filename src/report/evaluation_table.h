@@ -5,11 +5,15 @@
 #include <stdio.h>
 
 #include "ood/results.h"
+#include "report/grid.h"
 
-/* One table a score: a head that names protocol, polarity, ID images and accuracies; a row for each
+/* As a table for people: one table a score: a head that names protocol, polarity, ID images and accuracies; a row for each
  * set with its group, n and the measures in percent, 95% intervals in brackets; means of each group
- * and of all sets.  NPOS_IO when `out` cannot be written. */
-NPOS_MUST_CHECK npos_status npi_evaluation_table(const npi_evaluation *evaluation, FILE *out);
+ * and of all sets.  As Markdown and LaTeX one table of all scores below
+ * such a head, as CSV with the head in columns; as JSON what npi_evaluation_write writes.  NPOS_IO
+ * when `out` cannot be written. */
+NPOS_MUST_CHECK npos_status npi_evaluation_table(const npi_evaluation *evaluation,
+                                                 npi_format_kind format, FILE *out);
 
 /* A line for each set whose AUROC lies below 0.5 with its whole interval: its scores are perhaps
  * larger for OOD.  `advice` ends the line ("use --larger ood"). */

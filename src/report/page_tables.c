@@ -42,8 +42,8 @@ static void mean_row(npi_page *page, const npi_score_result *result, const char 
         npi_page_escape(page, group);
     }
     npi_page_add(page, "</td><td class=\"l\">%d set%s</td><td></td>", sets, sets > 1 ? "s" : "");
-    percent(page, mean.fpr95, NULL);
-    percent(page, mean.auroc, NULL);
+    percent(page, mean.fpr95, isnan(mean.fpr95_ci[0]) ? NULL : mean.fpr95_ci);
+    percent(page, mean.auroc, isnan(mean.auroc_ci[0]) ? NULL : mean.auroc_ci);
     percent(page, mean.aupr_in, NULL);
     percent(page, mean.aupr_out, NULL);
     npi_page_add(page, "</tr>\n");

@@ -17,6 +17,12 @@ grep -o '"auroc": [0-9.]*' out.json | head -1
 echo "id: $(grep -c . table) lines"
 npos metrics --id id.npy --ood a=far.npy --protocol openood | head -1
 
+for format in md csv latex; do
+    npos metrics --id id.npy --ood far/a_1=far.npy near/b=near.npy --format $format
+done
+npos metrics --id id.npy --ood a=far.npy --format json | tr -d ' \n' | cut -c1-60
+echo
+
 for arguments in '--id none.npy --ood a=far.npy' '--id id.npy --ood far.npy' \
     '--id id.npy --ood a=far.npy --ood a=near.npy' '--id id.npy --ood a=text.npy' \
     '--id id.npy --ood a=nan.npy' '--id id.npy --ood a=empty.npy' \

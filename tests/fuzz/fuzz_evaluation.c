@@ -1,4 +1,4 @@
-/* eval.json from anyone: what is read must make a table. */
+/* eval.json from anyone: what is read must make a table in every notation. */
 #include <stdio.h>
 #include <stdlib.h>
 
@@ -12,11 +12,13 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
     size_t length;
     if (npi_evaluation_read(fuzz_path(data, size), &evaluation) != NPOS_OK)
         return 0;
-    FILE *out = open_memstream(&table, &length);
-    if (!out || npi_evaluation_table(&evaluation, out) != NPOS_OK)
-        abort();
-    fclose(out);
-    free(table);
+    for (int format = NPI_FORMAT_TABLE; format <= NPI_FORMAT_JSON; format++) {
+        FILE *out = open_memstream(&table, &length);
+        if (!out || npi_evaluation_table(&evaluation, (npi_format_kind)format, out) != NPOS_OK)
+            abort();
+        fclose(out);
+        free(table);
+    }
     npi_evaluation_clear(&evaluation);
     return 0;
 }

@@ -295,6 +295,26 @@ static void what_cannot_be_compared(void **state) {
     CHECK_FAILS(npos_compare(options), NPOS_BAD_DATA, "manifest.json: 'seed' is missing");
 }
 
+/* Committed results keep eval.json alone: its measures serve a comparison over runs. */
+static void without_scores(void **state) {
+    (void)state;
+    npos_compare_options *options;
+    write_run("e0", 0, 0.9, "knn", NULL, 0);
+    write_run("e1", 1, 0.9, "knn", NULL, 0);
+    check_remove(check_path(folder, "e0/scores"));
+    options = options_of(2, (const char *[]){"e0", "e1"});
+    options->seeds = 1;
+    json_t *root = compare(options);
+    near(root, "rows/0/ood/0/auroc/mean", (0.5 + area(0)) / 2); /* eval.json says 0.5 */
+    json_decref(root);
+    options->protocol = "knn-ood";
+    CHECK_FAILS(npos_compare(options), NPOS_INVALID_ARGUMENT,
+                "e0: has no scores, and its measures are those of protocol oe, not knn-ood");
+    options->protocol = NULL;
+    options->seeds = 0;
+    CHECK_FAILS(npos_compare(options), NPOS_INVALID_ARGUMENT, "e0: has no scores, which");
+}
+
 static void no_memory(void **state) {
     (void)state;
     write_run("k0", 0, 0.9, "knn", NULL, 0);
@@ -321,6 +341,7 @@ int main(void) {
         cmocka_unit_test(images_of_two_runs),
         cmocka_unit_test(tables),
         cmocka_unit_test(what_cannot_be_compared),
+        cmocka_unit_test(without_scores),
         cmocka_unit_test(no_memory),
     };
     return cmocka_run_group_tests(tests, open_folder, close_folder);

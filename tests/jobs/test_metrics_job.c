@@ -108,6 +108,19 @@ static void the_contract_of_the_json(void **state) {
     assert_true(fabs(at(json_object_get(means, "all"), "fpr95") - 1.4 / 3) < 1e-15);
     assert_true(at(json_object_get(means, "far"), "auroc") == 1);
     assert_true(at(json_object_get(means, "near"), "fpr95") == 0.4);
+    json_t *mean_ci = json_object_get(json_object_get(means, "all"), "auroc_ci");
+    assert_true(json_number_value(json_array_get(mean_ci, 0)) <
+                at(json_object_get(means, "all"), "auroc"));
+    npi_evaluation back = {0};
+    npi_measures mean;
+    char path[600];
+    snprintf(path, sizeof path, "%s/out.json", folder);
+    CHECK_OK(npi_evaluation_read(path, &back));
+    npi_mean_measures(back.result, NULL, &mean);
+    assert_true(mean.auroc_ci[0] == json_number_value(json_array_get(mean_ci, 0)));
+    npi_mean_measures(back.result, "far", &mean);
+    assert_memory_equal(&mean, &back.result->set[1].measures, sizeof mean);
+    npi_evaluation_clear(&back);
     json_t *ci = json_object_get(a, "fpr95_ci");
     assert_true(json_number_value(json_array_get(ci, 0)) < 0.4 &&
                 json_number_value(json_array_get(ci, 1)) > 0.4);
@@ -226,16 +239,19 @@ static void json_comes_back(void **state) {
     char *table = NULL;
     size_t size;
     FILE *stream = open_memstream(&table, &size);
-    CHECK_OK(npi_evaluation_table(&evaluation, stream));
+    CHECK_OK(npi_evaluation_table(&evaluation, NPI_FORMAT_TABLE, stream));
     fclose(stream);
     assert_non_null(strstr(table, "50-NN vote 50.00, classifier 25.00\n"));
     assert_non_null(strstr(table, "1 of 70,000 images, drawn with seed 7"));
     free(table);
     npi_evaluation_clear(&back);
     CHECK_FAILS(npi_evaluation_read_run(folder, &back), NPOS_NOT_FOUND, "scores/knn/id.npy");
-    FILE *full = fopen("/dev/full", "w");
-    if (full) {
-        CHECK_FAILS(npi_evaluation_table(&evaluation, full), NPOS_IO, "table");
+    for (int format = NPI_FORMAT_TABLE; format <= NPI_FORMAT_JSON; format++) {
+        FILE *full = fopen("/dev/full", "w");
+        if (!full)
+            break;
+        CHECK_FAILS(npi_evaluation_table(&evaluation, (npi_format_kind)format, full), NPOS_IO,
+                    "writing the");
         fclose(full);
     }
 }

@@ -162,6 +162,48 @@ static void bootstrap(void **state) {
     assert_true(held_in >= 51 && held_out >= 51);
 }
 
+static npi_score_result two_sets(npi_set_result set[2], double *id, double *a, double *b, int n) {
+    set[0] = (npi_set_result){.name = (char *)"a", .group = (char *)"far", .n = n, .scores = a};
+    set[1] = (npi_set_result){.name = (char *)"b", .group = (char *)"near", .n = n, .scores = b};
+    return (npi_score_result){.id_n = n, .id_scores = id, .sets = 2, .set = set};
+}
+
+/* Means over sets that meet the same ID images: about 95% of the intervals hold the true mean. */
+static void means_have_intervals(void **state) {
+    (void)state;
+    enum { N = 300, TRIALS = 60 };
+    static double id[N], a[N], b[N];
+    npi_set_result set[2];
+    double area = 0.25 * (erfc(-2 / sqrt(2) / sqrt(2)) + erfc(-1 / sqrt(2) / sqrt(2)));
+    double rate = 0.25 * (erfc((2 - 1.6448536269514722) / sqrt(2)) +
+                          erfc((1 - 1.6448536269514722) / sqrt(2)));
+    int held = 0, held_rate = 0;
+    for (int trial = 0; trial < TRIALS; trial++) {
+        npi_measures mean, again;
+        normal_scores(id, N, (uint32_t)(3 * trial), 2);
+        normal_scores(a, N, (uint32_t)(3 * trial + 1), 0);
+        normal_scores(b, N, (uint32_t)(3 * trial + 2), 1);
+        npi_score_result result = two_sets(set, id, a, b, N);
+        CHECK_OK(npi_measure_result(NPI_PROTOCOL_OE, "id", 3, &result));
+        assert_int_equal(npi_mean_measures(&result, NULL, &mean), 2);
+        held += mean.auroc_ci[0] <= area && area <= mean.auroc_ci[1];
+        held_rate += mean.fpr95_ci[0] <= rate && rate <= mean.fpr95_ci[1];
+        assert_true(mean.auroc_ci[1] - mean.auroc_ci[0] < 0.1);
+        assert_true(mean.aupr_in_ci[0] <= mean.aupr_in && mean.aupr_in <= mean.aupr_in_ci[1]);
+        /* the first set's intervals are those that it has alone, and its group's mean has them */
+        npi_scores in = {"id", N, id}, out = {"a", N, a};
+        CHECK_OK(npi_measure(NPI_PROTOCOL_OE, &in, &out, 3, &again));
+        assert_memory_equal(&again, &set[0].measures, sizeof again);
+        npi_mean_measures(&result, "near", &mean);
+        assert_memory_equal(&mean, &set[1].measures, sizeof mean);
+        npi_free(result.mean);
+        result.mean = NULL;
+        npi_mean_measures(&result, NULL, &mean);
+        assert_true(isnan(mean.auroc_ci[0]) && isnan(mean.aupr_out_ci[1]));
+    }
+    assert_true(held >= 51 && held_rate >= 51);
+}
+
 /* Perfect parting leaves no variance, yet the intervals are no points. */
 static void perfect(void **state) {
     (void)state;
@@ -255,10 +297,11 @@ static void no_memory(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(golden),         cmocka_unit_test(protocols_differ),
-        cmocka_unit_test(bootstrap),      cmocka_unit_test(perfect),
-        cmocka_unit_test(thresholds),     cmocka_unit_test(bad_scores),
-        cmocka_unit_test(protocol_names), cmocka_unit_test(no_memory),
+        cmocka_unit_test(golden),     cmocka_unit_test(protocols_differ),
+        cmocka_unit_test(bootstrap),  cmocka_unit_test(means_have_intervals),
+        cmocka_unit_test(perfect),    cmocka_unit_test(thresholds),
+        cmocka_unit_test(bad_scores), cmocka_unit_test(protocol_names),
+        cmocka_unit_test(no_memory),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
