@@ -19,6 +19,9 @@ static const cli_option rows[] = {
      "knn head prototype msp maxlogit energy "
      "gen react ash she vim mahalanobis relative_mahalanobis",
      "which score; default: the run's own"},
+    {"ood", 0, CLI_PAIRS, AT(ood), AT(ood_count), "NAME=SPEC", "@file",
+     "OOD images for validation, not those of the evaluation: the k of the score knn is chosen by "
+     "them; may be repeated"},
     {"json", 0, CLI_JSON, AT(json), CLI_NOWHERE, "FILE", "@file",
      "write the result as JSON; without FILE to standard output instead of the text"},
     CLI_COMPUTE_ROWS(npos_calibrate_options, compute)};
@@ -38,6 +41,7 @@ const cli_command cli_calibrate = {
     .arg_name = "a RUN directory",
     .arg_values = "@file",
     .examples = "npos calibrate runs/cifar10 --id held/data_batch_5.bin\n"
+                "npos calibrate runs/cifar10 --id held --score knn --ood noise=noise.npy\n"
                 "npos calibrate runs/cifar10 --id holdout.tar --tpr 0.99 --json",
     .writes = "RUN/model.safetensors  rewritten whole, with the threshold",
     .run = run};

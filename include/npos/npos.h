@@ -217,10 +217,13 @@ typedef struct npos_calibrate_options {
     double tpr;        /* fraction of ID images to accept, default 0.95 */
     const char *json;
     FILE *out;
+    const char *const *ood; /* "NAME=SPEC" of validation OOD images: they choose the k of knn */
+    int ood_count;
 } npos_calibrate_options;
 void npos_calibrate_options_init(npos_calibrate_options *options);
 /* Stores in the model the threshold at which `tpr` of the ID images are accepted, with its
- * Clopper-Pearson interval. */
+ * Clopper-Pearson interval.  With OOD sets (never those of the evaluation) it first chooses k for the
+ * score knn, by the largest AUROC against them, and stores it too. */
 NPOS_MUST_CHECK npos_status npos_calibrate(const npos_calibrate_options *options);
 
 /* ---- report -----------------------------------------------------------------------------------

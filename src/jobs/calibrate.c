@@ -7,6 +7,7 @@
 #include "base/file.h"
 #include "base/memory.h"
 #include "io/json_text.h"
+#include "jobs/choose_k.h"
 #include "jobs/compute.h"
 #include "jobs/fitted.h"
 #include "jobs/options.h"
@@ -51,12 +52,13 @@ static npos_status refuse_training_images(const npi_fitted *fitted, const npi_fe
 }
 
 static npos_status write_json(const npos_calibrate_options *options, const npi_calibration *c) {
-    json_t *root = json_pack(
-        "{s:i, s:o, s:o, s:o, s:o, s:o, s:o, s:[o, o], s:I}", "schema", 1, "run",
-        npi_json_text(options->run), "id", npi_json_text(options->id), "score",
-        npi_json_text(c->score), "threshold", npi_json_number(c->threshold), "tpr_wanted",
-        npi_json_number(options->tpr), "tpr", npi_json_number(c->tpr), "tpr_ci",
-        npi_json_number(c->tpr_ci[0]), npi_json_number(c->tpr_ci[1]), "n", (json_int_t)c->n);
+    json_t *root =
+        json_pack("{s:i, s:o, s:o, s:o, s:o, s:o, s:o, s:[o, o], s:I, s:o}", "schema", 1, "run",
+                  npi_json_text(options->run), "id", npi_json_text(options->id), "score",
+                  npi_json_text(c->score), "threshold", npi_json_number(c->threshold), "tpr_wanted",
+                  npi_json_number(options->tpr), "tpr", npi_json_number(c->tpr), "tpr_ci",
+                  npi_json_number(c->tpr_ci[0]), npi_json_number(c->tpr_ci[1]), "n",
+                  (json_int_t)c->n, "knn_k", c->knn_k > 0 ? json_integer(c->knn_k) : json_null());
     char *text = root ? json_dumps(root, JSON_INDENT(2)) : NULL;
     json_decref(root);
     if (!text)
@@ -71,14 +73,38 @@ static npos_status write_json(const npos_calibrate_options *options, const npi_c
     return status;
 }
 
+/* The k-NN score's k by the options' OOD sets; the detectors use it from here on. */
+static npos_status choose_k(const npos_calibrate_options *options, npi_fitted *fitted,
+                            const npi_features *f, int *k) {
+    npi_ood_set *sets = NULL;
+    double auroc;
+    npos_status status;
+    if (strcmp(fitted->detectors->kind->name, "knn") != 0)
+        return npi_fail(NPOS_INVALID_ARGUMENT,
+                        "OOD sets were given, which choose the k of 'knn', but the score is '%s'",
+                        fitted->detectors->kind->name);
+    NPI_TRY_GOTO(npi_ood_sets_parse(options->ood, options->ood_count, &sets), done);
+    NPI_TRY_GOTO(npi_choose_k(fitted, &options->compute, f, sets, options->ood_count, k, &auroc),
+                 done);
+    fitted->model.knn_k = *k;
+    if (options->out)
+        fprintf(options->out, "knn: k = %d has the largest AUROC, %.2f%%, on %d validation set%s\n",
+                *k, 100 * auroc, options->ood_count, options->ood_count > 1 ? "s" : "");
+done:
+    npi_ood_sets_free(sets, options->ood_count);
+    return status;
+}
+
 static npos_status calibrate(const npos_calibrate_options *options, npi_fitted *fitted,
                              const npi_features *f) {
-    npi_calibration found = {.n = f->n};
+    npi_calibration found = {.n = f->n, .knn_k = fitted->run->calibration.knn_k};
     int64_t accepted = 0;
     npi_outputs outputs = npi_outputs_of(f);
     double *scores = NULL;
     npos_status status;
     NPI_TRY_GOTO(refuse_training_images(fitted, f, options->id), done);
+    if (options->ood_count > 0)
+        NPI_TRY_GOTO(choose_k(options, fitted, f, &found.knn_k), done);
     NPI_TRY_GOTO(npi_alloc(&scores, (size_t)f->n, sizeof *scores, "scores"), done);
     NPI_TRY_GOTO(npi_detector_score(fitted->detectors, &outputs, scores), done);
     npi_scores id = {options->id, f->n, scores};

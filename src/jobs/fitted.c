@@ -51,7 +51,8 @@ npos_status npi_fitted_open(const char *path, const npos_compute *compute, const
                                       .has_classifier = run->has_classifier,
                                       .prototypes = run->prototypes,
                                       .tau = run->recipe.tau,
-                                      .knn_k = run->recipe.knn_k,
+                                      .knn_k = run->calibration.knn_k > 0 ? run->calibration.knn_k
+                                                                          : run->recipe.knn_k,
                                       .weight = run->weight,
                                       .bias = run->bias};
     if (!scores)

@@ -127,8 +127,8 @@ npos_status npi_model_file_write(const char *path, const npi_model_file *model) 
         status = npi_format(
             &calibration,
             "{\"score\":\"%s\",\"threshold\":%.17g,\"tpr\":%.17g,\"tpr_ci\":[%.17g,%.17g],"
-            "\"n\":%" PRId64 "}",
-            c->score, c->threshold, c->tpr, c->tpr_ci[0], c->tpr_ci[1], c->n);
+            "\"n\":%" PRId64 ",\"knn_k\":%d}",
+            c->score, c->threshold, c->tpr, c->tpr_ci[0], c->tpr_ci[1], c->n, c->knn_k);
     const char *metadata[9] = {"format", "npos-model-1", "classes", classes};
     int used = 4;
     if (calibration) {
@@ -186,9 +186,10 @@ npos_status npi_model_file_calibration(const npi_safetensors *file, npi_calibrat
     json_int_t n;
     json_t *object = json_loads(text, 0, NULL);
     npos_status status;
-    if (!object || json_unpack(object, "{s:s, s:F, s:F, s:[F, F], s:I}", "score", &score,
-                               "threshold", &out->threshold, "tpr", &out->tpr, "tpr_ci",
-                               &out->tpr_ci[0], &out->tpr_ci[1], "n", &n) != 0) {
+    if (!object ||
+        json_unpack(object, "{s:s, s:F, s:F, s:[F, F], s:I, s?i}", "score", &score, "threshold",
+                    &out->threshold, "tpr", &out->tpr, "tpr_ci", &out->tpr_ci[0], &out->tpr_ci[1],
+                    "n", &n, "knn_k", &out->knn_k) != 0) {
         status = npi_fail(NPOS_BAD_DATA, "the model's calibration is damaged: %.100s", text);
     } else {
         out->n = n;

@@ -40,6 +40,7 @@ typedef struct npi_calibration {
     char *score; /* NULL: not calibrated */
     double threshold, tpr, tpr_ci[2];
     int64_t n;
+    int knn_k; /* chosen on validation images; 0: the recipe's */
 } npi_calibration;
 
 typedef struct npi_run npi_run;

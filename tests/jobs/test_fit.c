@@ -271,6 +271,81 @@ static void calibrate_and_score(void **state) {
     free(lines);
 }
 
+/* -distance^2 of the k-th nearest training direction, the slow way. */
+static double knn_score(const float *h, int k) {
+    double squares[TRAIN], norm = 0;
+    for (int d = 0; d < D; d++)
+        norm += (double)h[d] * (double)h[d];
+    for (int i = 0; i < TRAIN; i++) {
+        double of = 0;
+        for (int d = 0; d < D; d++)
+            of += (double)train[i * D + d] * (double)train[i * D + d];
+        double sum = 0;
+        for (int d = 0; d < D; d++) {
+            double gap = (double)h[d] / sqrt(norm) - (double)train[i * D + d] / sqrt(of);
+            sum += gap * gap;
+        }
+        int at = i;
+        for (; at > 0 && squares[at - 1] > sum; at--)
+            squares[at] = squares[at - 1];
+        squares[at] = sum;
+    }
+    return -squares[k - 1];
+}
+
+static void calibrate_chooses_k(void **state) {
+    (void)state;
+    static const int ks[] = {1, 5, 10, 20, 50};
+    float near[OTHER * D]; /* hard: half ID */
+    for (int i = 0; i < OTHER * D; i++)
+        near[i] = (float)(0.9 * (i % D == i / D % C) + 0.5 * (i % D == 6) + 1.5 * draw(9, i));
+    write_rows("near.npy", OTHER, D, near);
+    double best = -1;
+    int expected = 0;
+    for (int c = 0; c < 5; c++) {
+        double area = 0;
+        for (int i = 0; i < TEST; i++)
+            for (int j = 0; j < OTHER; j++)
+                area += knn_score(test + i * D, ks[c]) > knn_score(near + j * D, ks[c]);
+        if (area > best) {
+            best = area;
+            expected = ks[c];
+        }
+    }
+    npos_fit_options options = fit_options("k", false, false);
+    CHECK_OK(npos_fit(&options));
+    npos_calibrate_options c;
+    npos_calibrate_options_init(&c);
+    char set[800], *text = NULL;
+    size_t size;
+    snprintf(set, sizeof set, "near=%s", in_folder("near.npy"));
+    const char *sets[] = {set};
+    c.compute.device = "reference";
+    c.run = in_folder("k");
+    c.id = in_folder("t.npy");
+    c.ood = sets;
+    c.ood_count = 1;
+    c.out = open_memstream(&text, &size);
+    CHECK_OK(npos_calibrate(&c));
+    fclose(c.out);
+    c.out = NULL;
+    int told;
+    double area;
+    assert_int_equal(sscanf(text, "knn: k = %d has the largest AUROC, %lf%%", &told, &area), 2);
+    assert_int_equal(told, expected);
+    assert_true(fabs(area - 100 * best / (TEST * OTHER)) < 0.006);
+    free(text);
+    c.score = "mahalanobis";
+    CHECK_FAILS(npos_calibrate(&c), NPOS_INVALID_ARGUMENT, "but the score is 'mahalanobis'");
+    c.ood_count = 0; /* another score's threshold leaves k as it is */
+    CHECK_OK(npos_calibrate(&c));
+    CHECK_OK(evaluate(c.run, in_folder("t.npy"), set, -1));
+    npi_evaluation e = {0};
+    CHECK_OK(npi_evaluation_read_run(c.run, &e));
+    assert_true(fabs(find(&e, "knn")->set[0].scores[3] - knn_score(near + 3 * D, expected)) < 1e-5);
+    npi_evaluation_clear(&e);
+}
+
 static void bad_input(void **state) {
     (void)state;
     float nans[D] = {0, 0, NAN};
@@ -356,6 +431,7 @@ int main(void) {
         cmocka_unit_test(logits_serve_without_a_head),
         cmocka_unit_test(embeddings_alone),
         cmocka_unit_test(calibrate_and_score),
+        cmocka_unit_test(calibrate_chooses_k),
         cmocka_unit_test(bad_input),
         cmocka_unit_test(no_memory),
     };

@@ -205,13 +205,14 @@ static void infinities(void **state) {
 static void json_comes_back(void **state) {
     (void)state;
     double id[2] = {3, 4}, ood[1] = {1};
-    npi_set_result set = {.name = "a\xff",
-                          .group = "far",
-                          .spec = "x",
-                          .n = 1,
-                          .available = 70000,
-                          .scores = ood,
-                          .measures = {0.25, 0.1234567890123456, 0.5, 1, {0, 1}, {0.1, 0.9}}};
+    npi_set_result set = {
+        .name = "a\xff",
+        .group = "far",
+        .spec = "x",
+        .n = 1,
+        .available = 70000,
+        .scores = ood,
+        .measures = {0.25, 0.1234567890123456, 0.5, 1, {0, 1}, {0.1, 0.9}, {0.2, 0.8}, {0.3, 1}}};
     npi_score_result result = {.score = "knn",
                                .id_n = 2,
                                .id_scores = id,
