@@ -43,7 +43,7 @@ NPOS_MUST_CHECK npos_status npi_dataset_decode(const npi_dataset *set, int64_t i
  * folder their size, of all else xxh3 of the stored bytes or pixels. */
 NPOS_MUST_CHECK npos_status npi_dataset_stamp(const npi_dataset *set, int64_t i, uint64_t *out);
 const char *
-npi_dataset_format(const npi_dataset *set); /* "folder", "archive", "cifar", "idx", "npy" */
+npi_dataset_format(const npi_dataset *set); /* "folder", "archive", "list", "cifar", "idx", "npy" */
 const char *npi_dataset_spec(const npi_dataset *set);
 /* Says whether the SPEC's format has named splits (#train / #test). */
 bool npi_dataset_has_split(const char *spec, const char *split);
