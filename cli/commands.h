@@ -4,7 +4,7 @@
 
 #include "arguments.h"
 
-extern const cli_command cli_train, cli_import, cli_eval, cli_score, cli_embed, cli_fit,
+extern const cli_command cli_train, cli_import, cli_eval, cli_score, cli_embed, cli_fit, cli_text,
     cli_metrics, cli_calibrate, cli_compare, cli_report, cli_info, cli_bench, cli_recipes, cli_help,
     cli_completion;
 

@@ -170,6 +170,23 @@ void npos_score_options_init(npos_score_options *options);
  * NPOS_BAD_DATA. */
 NPOS_MUST_CHECK npos_status npos_score(const npos_score_options *options);
 
+/* ---- CLIP's text tower
+ * ----------------------------------------------------------------------
+ */
+
+typedef struct npos_text_options {
+    size_t struct_size;
+    npos_compute compute;
+    const char *clip;      /* folder of Hugging Face or open_clip, or OpenAI's .pt file */
+    const char *classes;   /* "imagenet-1k", "imagenet-100", or a file with one class a line */
+    const char *templates; /* file with one prompt a line, "{}" for the class; NULL: 18 of photos */
+    const char *out;       /* .safetensors: "text" float32 [classes][D], of length 1 */
+} npos_text_options;
+void npos_text_options_init(npos_text_options *options);
+/* Each class's direction: the normalised mean over templates of its prompts' normalised embeddings.
+ * The file's metadata keep the names ("classes") and the prompts ("templates"), as JSON lists. */
+NPOS_MUST_CHECK npos_status npos_text(const npos_text_options *options);
+
 /* ---- embeddings -------------------------------------------------------------------------------
  */
 

@@ -37,7 +37,7 @@ static int shrunk(int side, int stride) {
 /* One block of stage `stage`; *c and *side are its input and become its output. */
 static void add_block(npi_arch *arch, int stage, int number, bool bottleneck, int planes,
                       int stride, int *c, int *side) {
-    npi_block *block = &arch->blocks[arch->block_count++];
+    npi_stage_block *block = &arch->blocks[arch->block_count++];
     int out_c = bottleneck ? 4 * planes : planes, out_side = shrunk(*side, stride);
     char conv[48], norm[48];
     block->shortcut = -1;

@@ -19,17 +19,17 @@ typedef struct npi_layer {
     bool relu, residual; /* residual: a block's last, which adds what went around the block */
 } npi_layer;
 
-typedef struct npi_block {
+typedef struct npi_stage_block {
     int layer[3], count; /* in order; the last one adds the residual and applies ReLU */
     int shortcut;        /* layer on the residual's way, or -1: the block's input itself */
-} npi_block;
+} npi_stage_block;
 
 typedef struct npi_arch {
     int channels, side; /* images */
     bool max_pool;      /* after the stem: 3x3 stride 2 */
     npi_layer layers[NPI_ARCH_LAYERS];
     int layer_count; /* layer 0 is the stem */
-    npi_block blocks[NPI_ARCH_BLOCKS];
+    npi_stage_block blocks[NPI_ARCH_BLOCKS];
     int block_count;
     int width; /* channels of the last block: size of the averaged feature */
 } npi_arch;

@@ -187,7 +187,7 @@ static npos_status forward_training(npi_plan *plan, float *h) {
         x = plan->pooled;
     }
     for (int b = 0; b < arch->block_count; b++) {
-        const npi_block *block = &arch->blocks[b];
+        const npi_stage_block *block = &arch->blocks[b];
         npi_act at = x;
         if (block->shortcut >= 0)
             NPI_TRY(train_layer(plan, block->shortcut, x, NULL, -1, NULL));
@@ -226,7 +226,7 @@ static npos_status forward_inference(npi_plan *plan, float *h) {
         at = 1;
     }
     for (int b = 0; b < arch->block_count; b++) {
-        const npi_block *block = &arch->blocks[b];
+        const npi_stage_block *block = &arch->blocks[b];
         int side = (at + 1) % 4, to = (at + 2) % 4, next = (at + 3) % 4;
         npi_act residual = x, y = x;
         if (block->shortcut >= 0)
@@ -267,8 +267,8 @@ static npos_status layer_backward(npi_plan *plan, int i, npi_act dy, npi_act x, 
 
 /* The gradient of the block's output lies in buffer *at; afterwards *at is where that of its input x lies, which layer
  * `before` made (-1: none). */
-static npos_status block_backward(npi_plan *plan, const npi_block *block, npi_act x, int before,
-                                  int *at) {
+static npos_status block_backward(npi_plan *plan, const npi_stage_block *block, npi_act x,
+                                  int before, int *at) {
     int last = block->count - 1, side = (*at + 1) % 3, spare = (*at + 2) % 3, from = *at;
     npi_act dside = gradient(plan, plan->y[block->layer[last]], side);
     for (int i = last; i > 0; i--) {
@@ -294,7 +294,7 @@ static npos_status block_backward(npi_plan *plan, const npi_block *block, npi_ac
 npos_status npi_plan_backward(npi_plan *plan, const float *h, float *dh) {
     const npi_model *model = plan->model;
     const npi_arch *arch = &model->arch;
-    const npi_block *final = &arch->blocks[arch->block_count - 1];
+    const npi_stage_block *final = &arch->blocks[arch->block_count - 1];
     int at = 0;
     if (model->has_feature) {
         NPI_TRY(npi_linear_backward(model, &model->feature, plan->n, plan->mean, h, true, dh,
@@ -304,7 +304,7 @@ npos_status npi_plan_backward(npi_plan *plan, const float *h, float *dh) {
     npi_act map = gradient(plan, plan->y[final->layer[final->count - 1]], at);
     NPI_TRY(plan->dev->pools->mean_backward(plan->dev, dh, map));
     for (int b = arch->block_count - 1; b >= 0; b--) {
-        const npi_block *above = b > 0 ? &arch->blocks[b - 1] : NULL;
+        const npi_stage_block *above = b > 0 ? &arch->blocks[b - 1] : NULL;
         int before = above ? above->layer[above->count - 1] : arch->max_pool ? -1 : 0;
         npi_act x = above ? plan->y[before] : plan->pooled;
         NPI_TRY(block_backward(plan, &arch->blocks[b], x, before, &at));

@@ -7,11 +7,13 @@
  * NULL, can be recorded once and replayed.  For that, everything that changes from step to step
  * (npi_step, batch indices) is read from device memory.
  *
- * Two kinds of data:
+ * Three kinds of data:
  *   - rows: plain row-major arrays in device memory, float32 (embeddings, logits, prototypes,
  * parameters);
  *   - activations (npi_act): N x C x H x W feature maps in the device's own layout and precision
- *     (dev->compute).  Only the device looks inside; `acts` imports and exports float32 NCHW.
+ *     (dev->compute).  Only the device looks inside; `acts` imports and exports float32 NCHW;
+ *   - tokens (npi_tokens): N sequences of T rows, what transformers compute on, likewise the
+ *     device's own; `tokens` imports and exports float32 and float16 rows.
  * Parameters are float32 in a layout of the device's choice for convolution weights
  * (unit->weight_import and weight_export convert from and to PyTorch's OIHW) and plain for all
  * others.
@@ -19,6 +21,9 @@
  * Sums are taken in an order fixed by the shapes, not by the number of threads: same inputs, same
  * bits. Aliasing: outputs never overlap inputs unless a function says so. Every function returns a
  * status; a device's error names the operation.
+ *
+ * `tokens`, `blocks`, and the entries of `rows` and `losses` that say so, are NULL on a device that
+ * cannot run transformers yet; who needs them asks first and fails with NPOS_UNSUPPORTED.
  *
  * Tables are filled by the devices in src/devices/; `devicecheck` compares each entry with the
  * reference. */
@@ -178,6 +183,9 @@ typedef struct npi_pool_ops {
 /* ---- rows: linear layers, normalisation
  * ------------------------------------------------------------ */
 
+/* Of every layer normalisation, in rows, tokens and blocks. */
+#define NPI_LAYER_NORM_EPSILON 1e-5f
+
 typedef struct npi_rows_ops {
     /* y[n][out] = relu?( x[n][in] weight^T + bias ), weight [out][in] as PyTorch; bias may be NULL.
      */
@@ -196,6 +204,19 @@ typedef struct npi_rows_ops {
     npos_status (*normalize_backward)(npi_device *dev, int n, int d, const float *z,
                                       const float *norms, const float *dz, float *dx,
                                       bool accumulate);
+    /* y = (x - m) s gamma + beta by row, with m = mean_j x_j, v = mean_j (x_j - m)^2 and
+     * s = 1 / sqrt(v + NPI_LAYER_NORM_EPSILON), as torch.nn.LayerNorm(d).  x, y [n][d]; gamma, beta
+     * [d]; stats [n][2] = m and s of each row, kept for backward (may be NULL when not needed).
+     * y may be x where backward is not called.  Both entries may be NULL. */
+    npos_status (*layer_norm_forward)(npi_device *dev, int n, int d, const float *x,
+                                      const float *gamma, const float *beta, float *y,
+                                      float *stats);
+    /* With xh = (x - m) s, g = dy gamma and means over the row:
+     *     dbeta = sum_i dy_i,  dgamma = sum_i dy_i xh_i,  dx = s (g - mean g - xh mean(g xh))
+     * dgamma, dbeta [d] overwritten; dx [n][d] may be NULL; accumulate: dx +=. */
+    npos_status (*layer_norm_backward)(npi_device *dev, int n, int d, const float *x,
+                                       const float *stats, const float *gamma, const float *dy,
+                                       float *dgamma, float *dbeta, float *dx, bool accumulate);
 } npi_rows_ops;
 
 /* ---- losses: forward and backward in one, they end the graph
@@ -206,7 +227,7 @@ typedef enum npi_loss {
     NPI_LOSS_DISP,      /* L_disp, unweighted */
     NPI_LOSS_COMP,      /* L_comp with its factor tau/0.07, unweighted otherwise */
     NPI_LOSS_OPEN,      /* R_open, unweighted */
-    NPI_LOSS_CE,        /* cross-entropy of the classifier (method ce) */
+    NPI_LOSS_CE,        /* cross-entropy of the classifier (method ce) or over cosines (clip) */
     NPI_LOSS_GRAD_NORM, /* L2 norm of all gradients before clipping */
     NPI_LOSS_COUNT
 } npi_loss;
@@ -237,6 +258,18 @@ typedef struct npi_loss_ops {
      * others against 0; dlogits = weight * its gradient. */
     npos_status (*outlier_bce)(npi_device *dev, int n_in, int n_out, const float *logits,
                                float weight, float *losses, float *dlogits);
+    /* The closed-set losses over cosines l[n][classes] = cos(h_i, T_c), labels in 0..classes-1:
+     *     cosine_ce:      CE(l / temperature, y)
+     *     logit_norm_ce:  CE(l / (|l| + 1e-7) / temperature, y),  |l| the L2 norm of a row
+     * (LogitNorm: Wei et al., ICML 2022, which divides by its temperature, 0.04 there).
+     * losses[CE] = the mean over the rows; dcosines = weight * its gradient; temperature > 0.  A
+     * row of zeros has |l| = 0, whose gradient counts as 0.  Both entries may be NULL. */
+    npos_status (*cosine_ce)(npi_device *dev, int n, int classes, float temperature,
+                             const float *cosines, const int32_t *labels, float weight,
+                             float *losses, float *dcosines);
+    npos_status (*logit_norm_ce)(npi_device *dev, int n, int classes, float temperature,
+                                 const float *cosines, const int32_t *labels, float weight,
+                                 float *losses, float *dcosines);
 } npi_loss_ops;
 
 /* ---- out-of-distribution: rings, synthesis, neighbours
@@ -322,6 +355,123 @@ typedef struct npi_augment_ops {
                              int64_t first, int n, npi_act to);
 } npi_augment_ops;
 
+/* ---- tokens: what transformers compute on
+ * ----------------------------------------------------------- */
+
+/* n sequences of t rows of `width` numbers, in the device's own layout and precision (which need
+ * not be dev->compute: a device may keep them, the sums of all blocks so far, more exactly). */
+typedef struct npi_tokens {
+    int n, t, width;
+    void *data; /* tokens->bytes(n, t, width) bytes of device memory */
+} npi_tokens;
+
+typedef struct npi_patches npi_patches; /* a planned embedding of images with its workspace */
+
+typedef struct npi_patches_desc {
+    const char *name; /* "vision", for errors and profiles */
+    int n, c, h, w;   /* images at the most; h and w are multiples of patch */
+    int patch, width; /* t = 1 + (h / patch) (w / patch) */
+} npi_patches_desc;
+
+typedef struct npi_patches_params { /* device memory, layouts as PyTorch's */
+    float *weight;                  /* [width][c][patch][patch], no bias */
+    float *class_token;             /* [width] */
+    float *positions;               /* [t][width] */
+    float *gamma, *beta;            /* [width]: the normalisation before the first block */
+} npi_patches_params;
+
+typedef struct npi_token_ops {
+    size_t (*bytes)(npi_device *dev, int n, int t, int width);
+    /* rows: [n][t][width] in device memory, float32 or IEEE float16 (npi_f32_to_f16's rounding). */
+    npos_status (*import_rows)(npi_device *dev, const float *rows, npi_tokens to);
+    npos_status (*export_rows)(npi_device *dev, npi_tokens from, float *rows);
+    npos_status (*import_halves)(npi_device *dev, const uint16_t *rows, npi_tokens to);
+    npos_status (*export_halves)(npi_device *dev, npi_tokens from, uint16_t *rows);
+
+    npos_status (*patches_create)(npi_device *dev, const npi_patches_desc *desc, npi_patches **out);
+    void (*patches_free)(npi_device *dev, npi_patches *patches); /* NULL is accepted */
+    /* Prepares the weights' compute-precision copies; call after each change of the weights. */
+    npos_status (*patches_pack)(npi_patches *patches, const npi_patches_params *params);
+    /* to = layer_norm(e, gamma, beta) with e_0 = class_token + positions_0 and, for patch i (rows of
+     * patches from the top, each from the left), e_{1+i} = weight . patch_i + positions_{1+i}.
+     * image: normalised, 1..desc.n images of desc's shape; to: as many sequences. */
+    npos_status (*embed_image)(npi_patches *patches, npi_act image,
+                               const npi_patches_params *params, npi_tokens to);
+    /* to_i = table[ids_i] + positions_i.  ids [n][t], each in 0..vocabulary-1; table
+     * [vocabulary][width]; positions [at least t][width].  Under a causal mask rows depend on those
+     * before them alone, so t may be cut to the longest text, with the same result. */
+    npos_status (*embed_text)(npi_device *dev, const int32_t *ids, int vocabulary,
+                              const float *table, const float *positions, npi_tokens to);
+
+    /* rows[i] = row at[i] of sequence i, [n][width] float32.  at [n], each in 0..t-1; NULL: 0. */
+    npos_status (*pick)(npi_device *dev, npi_tokens from, const int32_t *at, float *rows);
+    /* to = drows[i] at row at[i] of sequence i, zeros elsewhere. */
+    npos_status (*pick_backward)(npi_device *dev, const float *drows, const int32_t *at,
+                                 npi_tokens to);
+} npi_token_ops;
+
+/* ---- block: one residual attention block of a transformer, normalised first
+ * ------------------------ *
+ *
+ *   u = layer_norm(x, ln1)
+ *   q, k, v = u qkv_weight^T + qkv_bias            three vectors of `width`, each cut into heads
+ *   a = softmax(q k^T / sqrt(width / heads)) v     by head; causal: row i sees rows 0..i
+ *   y = x + a out_weight^T + out_bias
+ *   z = y + act(layer_norm(y, ln2) fc1_weight^T + fc1_bias) fc2_weight^T + fc2_bias
+ *
+ * CLIP's block (Radford et al. 2021; ResidualAttentionBlock of OpenAI's code, CLIPEncoderLayer of
+ * transformers).  One entry, so that a device can fuse inside. */
+
+typedef struct npi_block npi_block; /* a planned block: shapes, workspace, what backward needs */
+
+typedef enum npi_block_act {
+    NPI_ACT_QUICK_GELU, /* x / (1 + exp(-1.702 x)): OpenAI's models */
+    NPI_ACT_GELU        /* x (1 + erf(x / sqrt 2)) / 2: most of open_clip's */
+} npi_block_act;
+
+typedef struct npi_block_desc {
+    const char *name;  /* "vision.blocks.11", for errors and profiles */
+    int n, t, width;   /* sequences at the most; their rows */
+    int heads, hidden; /* width is a multiple of heads; hidden: width of the MLP */
+    npi_block_act act;
+    bool causal;
+    bool first_only; /* z has one row a sequence, row 0: queries, attention's output and the MLP are
+                        made for that row alone, keys and values for all; the same numbers */
+    bool training;   /* false: forward keeps nothing and backward is not called */
+    bool needs_dx;   /* false where nothing below is trained */
+} npi_block_desc;
+
+/* Device memory, [out][in] as PyTorch; the gradients use the same struct. */
+typedef struct npi_block_params {
+    float *ln1_gamma, *ln1_beta;  /* [width] */
+    float *qkv_weight, *qkv_bias; /* [3 width][width], [3 width]: q's rows, then k's, then v's */
+    float *out_weight, *out_bias; /* [width][width], [width] */
+    float *ln2_gamma, *ln2_beta;  /* [width] */
+    float *fc1_weight, *fc1_bias; /* [hidden][width], [hidden] */
+    float *fc2_weight, *fc2_bias; /* [width][hidden], [width] */
+} npi_block_params;
+
+typedef struct npi_block_ops {
+    /* Errors: NPOS_INVALID_ARGUMENT for sizes below 1 or heads that do not divide the width,
+     * NPOS_UNSUPPORTED for shapes that the device's kernels lack. */
+    npos_status (*create)(npi_device *dev, const npi_block_desc *desc, npi_block **out);
+    void (*free)(npi_device *dev, npi_block *block); /* NULL is accepted */
+    /* Prepares the weights' compute-precision copies; call after each change of the weights. */
+    npos_status (*pack)(npi_block *block, const npi_block_params *params);
+    /* x: 1..desc.n sequences of desc.t rows; z: as many of desc.t rows, of 1 with first_only.  z may
+     * be x where neither training nor first_only is set. */
+    npos_status (*forward)(npi_block *block, npi_tokens x, const npi_block_params *params,
+                           npi_tokens z);
+    /* Backward of the newest forward, once, whose x and parameters are unchanged.  dz: gradient of z, of
+     * z's shape, may be overwritten.  grads are overwritten, not added to.  dx: all rows of x,
+     * overwritten; NULL where needs_dx is false. */
+    npos_status (*backward)(npi_block *block, npi_tokens dz, npi_tokens x,
+                            const npi_block_params *params, const npi_block_params *grads,
+                            const npi_tokens *dx);
+    /* The chosen variants, one line, for -v. */
+    const char *(*variant)(npi_block *block);
+} npi_block_ops;
+
 /* ---- optimiser
  * -------------------------------------------------------------------------------------- */
 
@@ -360,6 +510,8 @@ struct npi_device {
     const npi_ood_ops *ood;
     const npi_augment_ops *augment;
     const npi_optim_ops *optim;
+    const npi_token_ops *tokens; /* NULL where transformers cannot run yet, as blocks */
+    const npi_block_ops *blocks;
     void (*close)(npi_device *dev);
     void *own;
 };

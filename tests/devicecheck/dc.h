@@ -31,6 +31,11 @@ typedef struct dc_act {
     dc_buf *buf;
 } dc_act;
 
+typedef struct dc_tok { /* npi_tokens on both sides */
+    int n, t, width;
+    dc_buf *buf;
+} dc_tok;
+
 /* What kind of number is compared; tolerances are in one table in dc_compare.c. */
 typedef enum dc_kind {
     DC_EXACT,     /* the same bits */
@@ -99,6 +104,11 @@ dc_act dc_act_output(dc *d, const char *name, int n, int c, int h, int w);
 npi_act dc_act_at(dc_act act, int side);
 float *dc_act_read(dc *d, dc_act act, int side);
 
+dc_tok dc_tok_input(dc *d, const char *name, int n, int t, int width, const float *rows);
+dc_tok dc_tok_output(dc *d, const char *name, int n, int t, int width);
+npi_tokens dc_tok_at(dc_tok tok, int side);
+float *dc_tok_read(dc *d, dc_tok tok, int side);
+
 /* ---- random numbers, a function of (seed, operation, how many were drawn) ---- */
 uint32_t dc_bits(dc *d);
 int dc_below(dc *d, int n);
@@ -114,6 +124,7 @@ void dc_guards(dc *d, const dc_buf *buf);
 /* Guards and values of a whole array of floats. */
 void dc_floats(dc *d, const dc_buf *buf, dc_kind kind);
 void dc_act_check(dc *d, dc_act act, dc_kind kind);
+void dc_tok_check(dc *d, dc_tok tok, dc_kind kind);
 /* Bits of side 1 into the digest. */
 void dc_digest(dc *d, const void *bytes, size_t size);
 
@@ -156,9 +167,29 @@ void dc_check_normalise(dc *d);
 void dc_check_norm(dc *d);
 void dc_check_sgd(dc *d);
 void dc_check_net(dc *d);
+void dc_check_layer_norm(dc *d);
+void dc_check_cosine_losses(dc *d);
+void dc_check_tokens(dc *d);
+void dc_check_patches(dc *d);
+void dc_check_blocks(dc *d);
+void dc_check_block_errors(dc *d);
 
 /* Finite differences of the reference's gradients. */
 void dc_grad(dc *d);
+void dc_grad_blocks(dc *d); /* those of transformers, a part of dc_grad */
+
+typedef struct dc_probe {
+    dc *d;
+    const char *name;
+    double (*value)(void *state); /* L(x) */
+    void *state;
+} dc_probe;
+/* The slope of L at x along a random direction, from a step of t both ways, beside the gradient's;
+ * tolerance is relative to the gradient's norm.  x is put back. */
+void dc_check_direction(const dc_probe *probe, float *x, size_t count, const float *gradient,
+                        double t, double tolerance);
+/* sum_i r_i y_i */
+double dc_weighted(const float *r, const float *y, size_t count);
 /* Plants faults and checks that they are found. */
 bool dc_self_check(dc *d);
 /* Times side 1's entries and prints them. */

@@ -218,9 +218,84 @@ static void bench_ood(const timing *t) {
     dc_release(d);
 }
 
+typedef struct block_job {
+    npi_device *dev;
+    npi_block *block;
+    npi_block_params params, grads;
+    npi_tokens x, z, dz, dx;
+    npi_block_desc desc;
+} block_job;
+
+static npos_status block_forward(void *state) {
+    block_job *b = state;
+    return b->dev->blocks->forward(b->block, b->x, &b->params, b->z);
+}
+
+static npos_status block_both(void *state) {
+    block_job *b = state;
+    NPI_TRY(block_forward(state));
+    return b->dev->blocks->backward(b->block, b->dz, b->x, &b->params, &b->grads,
+                                    b->desc.needs_dx ? &b->dx : NULL);
+}
+
+static void time_block(const timing *t, const npi_block_desc *desc, const char *shape) {
+    dc *d = t->d;
+    block_job b = {.dev = d->side[1], .desc = *desc};
+    float **params[] = {&b.params.ln1_gamma, &b.params.ln1_beta,   &b.params.qkv_weight,
+                        &b.params.qkv_bias,  &b.params.out_weight, &b.params.out_bias,
+                        &b.params.ln2_gamma, &b.params.ln2_beta,   &b.params.fc1_weight,
+                        &b.params.fc1_bias,  &b.params.fc2_weight, &b.params.fc2_bias},
+          **grads[] = {&b.grads.ln1_gamma, &b.grads.ln1_beta,   &b.grads.qkv_weight,
+                       &b.grads.qkv_bias,  &b.grads.out_weight, &b.grads.out_bias,
+                       &b.grads.ln2_gamma, &b.grads.ln2_beta,   &b.grads.fc1_weight,
+                       &b.grads.fc1_bias,  &b.grads.fc2_weight, &b.grads.fc2_bias};
+    size_t w = (size_t)desc->width, h = (size_t)desc->hidden;
+    const size_t counts[] = {w, w, 3 * w * w, 3 * w, w * w, w, w, w, h * w, h, w * h, w};
+    for (size_t i = 0; i < sizeof counts / sizeof *counts; i++) {
+        *params[i] =
+            dc_at(dc_input(d, "parameter", dc_normals(d, counts[i], 0.03), counts[i] * 4), 1);
+        *grads[i] = dc_at(dc_output(d, "gradient", counts[i] * 4), 1);
+    }
+    int rows = desc->first_only ? 1 : desc->t;
+    size_t all = (size_t)desc->n * (size_t)desc->t * w, some = (size_t)(desc->n * rows) * w;
+    b.x =
+        dc_tok_at(dc_tok_input(d, "x", desc->n, desc->t, desc->width, dc_normals(d, all, 1.0)), 1);
+    b.z = dc_tok_at(dc_tok_output(d, "z", desc->n, rows, desc->width), 1);
+    b.dz =
+        dc_tok_at(dc_tok_input(d, "dz", desc->n, rows, desc->width, dc_normals(d, some, 1.0)), 1);
+    b.dx = dc_tok_at(dc_tok_output(d, "dx", desc->n, desc->t, desc->width), 1);
+    if (!dc_passed(d, "create", b.dev->blocks->create(b.dev, desc, &b.block)))
+        return;
+    double of_row = 2.0 * (double)(2 * w * w + 2 * w * h), keys = 2.0 * (double)(2 * w * w),
+           scores = 4.0 * (double)rows * desc->t * (double)w;
+    double flop = desc->n * (rows * of_row + desc->t * keys + scores);
+    if (dc_passed(d, "pack", b.dev->blocks->pack(b.block, &b.params)))
+        measure(t, desc->training ? "block_both" : "block_forward", shape,
+                (job){desc->training ? block_both : block_forward, &b},
+                desc->training ? 3.0 * flop : flop, false);
+    b.dev->blocks->free(b.dev, b.block);
+    dc_release(d);
+}
+
+/* CLIP ViT-B/16's blocks. */
+static void bench_blocks(const timing *t) {
+    npi_block_desc desc = {"bench", 8,     197,   768,  12, 3072, NPI_ACT_QUICK_GELU,
+                           false,   false, false, false};
+    if (!t->d->side[1]->blocks || (t->only && !strstr("block_forward block_both", t->only)))
+        return;
+    time_block(t, &desc, "8 x 197 x 768");
+    desc.first_only = true;
+    time_block(t, &desc, "8 x 197 x 768, row 0");
+    desc.training = desc.needs_dx = true;
+    time_block(t, &desc, "8 x 197 x 768, row 0");
+    desc.first_only = desc.needs_dx = false;
+    time_block(t, &desc, "8 x 197 x 768, no dx");
+}
+
 void dc_bench(dc *d, const char *only, bool json) {
     timing t = {d, only, json};
     bench_units(&t);
     bench_rows(&t);
     bench_ood(&t);
+    bench_blocks(&t);
 }

@@ -152,6 +152,36 @@ float *dc_act_read(dc *d, dc_act act, int side) {
     return dc_read(d, plain, side);
 }
 
+npi_tokens dc_tok_at(dc_tok tok, int side) {
+    return (npi_tokens){tok.n, tok.t, tok.width, dc_at(tok.buf, side)};
+}
+
+dc_tok dc_tok_output(dc *d, const char *name, int n, int t, int width) {
+    size_t bytes[2];
+    for (int s = 0; s < 2; s++)
+        bytes[s] = d->side[s]->tokens->bytes(d->side[s], n, t, width);
+    return (dc_tok){n, t, width, make(d, name, bytes[0], bytes[1])};
+}
+
+dc_tok dc_tok_input(dc *d, const char *name, int n, int t, int width, const float *rows) {
+    dc_tok tok = dc_tok_output(d, name, n, t, width);
+    dc_buf *plain = dc_input(d, name, rows, (size_t)n * (size_t)t * (size_t)width * 4);
+    for (int s = 0; s < 2; s++)
+        dc_passed(d, name,
+                  d->side[s]->tokens->import_rows(d->side[s], dc_at(plain, s), dc_tok_at(tok, s)));
+    return tok;
+}
+
+float *dc_tok_read(dc *d, dc_tok tok, int side) {
+    dc_buf *plain =
+        dc_output(d, tok.buf->name, (size_t)tok.n * (size_t)tok.t * (size_t)tok.width * 4);
+    npi_device *dev = d->side[side];
+    dc_passed(d, "export_rows",
+              dev->tokens->export_rows(dev, dc_tok_at(tok, side), dc_at(plain, side)));
+    dc_guards(d, plain);
+    return dc_read(d, plain, side);
+}
+
 /* ---- random numbers ---- */
 
 uint32_t dc_bits(dc *d) {
@@ -268,4 +298,10 @@ void dc_act_check(dc *d, dc_act act, dc_kind kind) {
     dc_guards(d, act.buf);
     dc_compare(d, act.buf->name, (size_t)act.n * (size_t)act.c * (size_t)act.h * (size_t)act.w,
                dc_act_read(d, act, 0), dc_act_read(d, act, 1), kind);
+}
+
+void dc_tok_check(dc *d, dc_tok tok, dc_kind kind) {
+    dc_guards(d, tok.buf);
+    dc_compare(d, tok.buf->name, (size_t)tok.n * (size_t)tok.t * (size_t)tok.width,
+               dc_tok_read(d, tok, 0), dc_tok_read(d, tok, 1), kind);
 }

@@ -6,15 +6,8 @@
 /* Finite differences: with L(x) = sum_i r_i y_i(x), the gradient along a random direction e is
  * (L(x + t e) - L(x - t e)) / 2t.  Values are float32, sums here float64, so with t of 1e-2 the
  * quotient is good to about 1e-4 of |r||y|. */
-typedef struct probe {
-    dc *d;
-    const char *name;
-    double (*value)(void *state); /* L */
-    void *state;
-} probe;
-
-static void check_direction(const probe *p, float *x, size_t count, const float *gradient, double t,
-                            double tolerance) {
+void dc_check_direction(const dc_probe *p, float *x, size_t count, const float *gradient, double t,
+                        double tolerance) {
     dc *d = p->d;
     float *start = dc_host(d, count * sizeof *start), *e = dc_normals(d, count, 1.0);
     double expected = 0.0, scale = 0.0;
@@ -38,7 +31,7 @@ static void check_direction(const probe *p, float *x, size_t count, const float 
                 sqrt(scale));
 }
 
-static double weighted(const float *r, const float *y, size_t count) {
+double dc_weighted(const float *r, const float *y, size_t count) {
     double sum = 0.0;
     for (size_t i = 0; i < count; i++)
         sum += (double)r[i] * (double)y[i];
@@ -61,7 +54,7 @@ static double unit_value(void *state) {
     if (s->dev->units->forward(s->unit, s->x, &s->params, &s->residual, NULL, NULL, &s->y) !=
         NPOS_OK)
         return NAN;
-    return weighted(s->r, s->y.data, s->out);
+    return dc_weighted(s->r, s->y.data, s->out);
 }
 
 static void grad_unit(dc *d, bool relu, int stride, int kernel) {
@@ -97,15 +90,16 @@ static void grad_unit(dc *d, bool relu, int stride, int kernel) {
         dev->units->backward(s.unit, dy, s.x, &s.params, &grads, &dx, false, &dr, NULL);
     if (dc_passed(d, "backward", status)) {
         double t = 5e-3, tolerance = 3e-3;
-        check_direction(&(probe){d, "x", unit_value, &s}, s.x.data, in, dx.data, t, tolerance);
-        check_direction(&(probe){d, "weight", unit_value, &s}, s.params.weight, weights,
-                        grads.weight, t * 0.3, tolerance);
-        check_direction(&(probe){d, "gamma", unit_value, &s}, s.params.gamma, O, grads.gamma, t,
-                        tolerance);
-        check_direction(&(probe){d, "beta", unit_value, &s}, s.params.beta, O, grads.beta, t,
-                        tolerance);
-        check_direction(&(probe){d, "residual", unit_value, &s}, s.residual.data, out, dr.data, t,
-                        tolerance);
+        dc_check_direction(&(dc_probe){d, "x", unit_value, &s}, s.x.data, in, dx.data, t,
+                           tolerance);
+        dc_check_direction(&(dc_probe){d, "weight", unit_value, &s}, s.params.weight, weights,
+                           grads.weight, t * 0.3, tolerance);
+        dc_check_direction(&(dc_probe){d, "gamma", unit_value, &s}, s.params.gamma, O, grads.gamma,
+                           t, tolerance);
+        dc_check_direction(&(dc_probe){d, "beta", unit_value, &s}, s.params.beta, O, grads.beta, t,
+                           tolerance);
+        dc_check_direction(&(dc_probe){d, "residual", unit_value, &s}, s.residual.data, out,
+                           dr.data, t, tolerance);
     }
     dev->units->free(dev, s.unit);
 }
@@ -124,7 +118,7 @@ static double linear_value(void *state) {
     if (s->dev->rows->linear_forward(s->dev, ROWS, IN, OUT, s->x, s->weight, s->bias, false,
                                      s->y) != NPOS_OK)
         return NAN;
-    return weighted(s->r, s->y, ROWS * OUT);
+    return dc_weighted(s->r, s->y, ROWS * OUT);
 }
 
 static void grad_linear(dc *d) {
@@ -144,16 +138,17 @@ static void grad_linear(dc *d) {
     dc_case(d, "linear");
     DC_RUN(dev->rows->linear_backward(dev, ROWS, IN, OUT, s.x, s.weight, s.y, false, dy, dw, db, dx,
                                       ROWS, false));
-    check_direction(&(probe){d, "x", linear_value, &s}, s.x, ROWS * IN, dx, 1e-2, 1e-3);
-    check_direction(&(probe){d, "weight", linear_value, &s}, s.weight, OUT * IN, dw, 1e-2, 1e-3);
-    check_direction(&(probe){d, "bias", linear_value, &s}, s.bias, OUT, db, 1e-2, 1e-3);
+    dc_check_direction(&(dc_probe){d, "x", linear_value, &s}, s.x, ROWS * IN, dx, 1e-2, 1e-3);
+    dc_check_direction(&(dc_probe){d, "weight", linear_value, &s}, s.weight, OUT * IN, dw, 1e-2,
+                       1e-3);
+    dc_check_direction(&(dc_probe){d, "bias", linear_value, &s}, s.bias, OUT, db, 1e-2, 1e-3);
 }
 
 static double normalize_value(void *state) {
     rows_state *s = state;
     if (s->dev->rows->normalize_forward(s->dev, ROWS, IN, s->x, s->y, s->norms) != NPOS_OK)
         return NAN;
-    return weighted(s->r, s->y, ROWS * IN);
+    return dc_weighted(s->r, s->y, ROWS * IN);
 }
 
 static void grad_normalize(dc *d) {
@@ -167,7 +162,7 @@ static void grad_normalize(dc *d) {
     dc_case(d, "normalize");
     normalize_value(&s);
     DC_RUN(dev->rows->normalize_backward(dev, ROWS, IN, s.y, s.norms, s.r, dx, false));
-    check_direction(&(probe){d, "x", normalize_value, &s}, s.x, ROWS * IN, dx, 3e-3, 2e-3);
+    dc_check_direction(&(dc_probe){d, "x", normalize_value, &s}, s.x, ROWS * IN, dx, 3e-3, 2e-3);
 }
 
 /* ---- losses ---- */
@@ -220,7 +215,7 @@ static void grad_losses(dc *d) {
         loss_value(&s);
         for (size_t i = 0; i < count; i++)
             gradient[i] = s.dx[i];
-        check_direction(&(probe){d, "x", loss_value, &s}, s.x, count, gradient, 1e-2, 5e-3);
+        dc_check_direction(&(dc_probe){d, "x", loss_value, &s}, s.x, count, gradient, 1e-2, 5e-3);
     }
 }
 
@@ -247,7 +242,8 @@ static void grad_compactness(dc *d) {
     loss_value(&s);
     for (size_t i = 0; i < count; i++)
         gradient[i] = s.dx[i];
-    check_direction(&(probe){d, "x", compactness_value, &s}, s.x, count, gradient, 1e-2, 5e-3);
+    dc_check_direction(&(dc_probe){d, "x", compactness_value, &s}, s.x, count, gradient, 1e-2,
+                       5e-3);
 }
 
 /* ---- pooling ---- */
@@ -265,7 +261,7 @@ static double pool_value(void *state) {
     npos_status status = s->mean ? s->dev->pools->mean_forward(s->dev, s->x, s->y.data)
                                  : s->dev->pools->max_forward(s->dev, s->x, s->y, s->index);
     size_t count = s->mean ? 6 : 6 * 9;
-    return status == NPOS_OK ? weighted(s->r, s->y.data, count) : NAN;
+    return status == NPOS_OK ? dc_weighted(s->r, s->y.data, count) : NAN;
 }
 
 static void grad_pools(dc *d) {
@@ -282,7 +278,7 @@ static void grad_pools(dc *d) {
         pool_value(&s);
         DC_RUN(mean ? dev->pools->mean_backward(dev, s.r, dx)
                     : dev->pools->max_backward(dev, dy, s.index, dx));
-        check_direction(&(probe){d, "x", pool_value, &s}, s.x.data, 150, dx.data, 1e-4, 1e-2);
+        dc_check_direction(&(dc_probe){d, "x", pool_value, &s}, s.x.data, 150, dx.data, 1e-4, 1e-2);
     }
 }
 
@@ -297,5 +293,6 @@ void dc_grad(dc *d) {
     grad_losses(d);
     grad_compactness(d);
     grad_pools(d);
+    dc_grad_blocks(d);
     printf("%s finite differences: %d directions\n", d->failed ? "FAIL" : "ok  ", d->compared);
 }

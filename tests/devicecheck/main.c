@@ -31,6 +31,12 @@ const dc_op dc_ops[] = {{"acts", dc_check_acts},
                         {"norm", dc_check_norm},
                         {"sgd", dc_check_sgd},
                         {"net", dc_check_net},
+                        {"layer_norm", dc_check_layer_norm},
+                        {"cosine_losses", dc_check_cosine_losses},
+                        {"tokens", dc_check_tokens},
+                        {"patches", dc_check_patches},
+                        {"blocks", dc_check_blocks},
+                        {"block_errors", dc_check_block_errors},
                         {NULL, NULL}};
 
 enum { OPS = sizeof dc_ops / sizeof *dc_ops - 1, CANNOT_RUN = 77 };

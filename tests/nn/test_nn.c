@@ -225,7 +225,7 @@ static void put_images(passes *p, npi_plan *plan) {
 /* A quarter of each block's branch: deep encoders at their start are so steep that differences say little. */
 static void calm_branches(npi_model *model) {
     for (int b = 0; b < model->arch.block_count; b++) {
-        const npi_block *block = &model->arch.blocks[b];
+        const npi_stage_block *block = &model->arch.blocks[b];
         int last = block->layer[block->count - 1];
         float gamma[2048];
         for (int c = 0; c < model->arch.layers[last].out_c; c++)

@@ -30,7 +30,7 @@ typedef struct npi_cpu {  /* npi_device.own */
     void *scratch; /* npi_cpu_scratch's (cpu_gemm.c); npi_free'd when the device is closed */
     size_t scratch_bytes;
     const struct npi_kernels *kernels; /* of the units, by isa and precision (cpu_kernels.h) */
-    char *workspace; /* shared by all units, grown when one is created; freed with the device */
+    char *workspace; /* shared by all units and blocks within a call (npi_cpu_grow_workspace) */
     size_t workspace_bytes;
 } npi_cpu;
 
@@ -48,6 +48,12 @@ extern const npi_loss_ops npi_cpu_losses;
 extern const npi_ood_ops npi_cpu_ood;
 extern const npi_augment_ops npi_cpu_augment;
 extern const npi_optim_ops npi_cpu_optim;
+/* cpu_tokens.c, cpu_block.c */
+extern const npi_token_ops npi_cpu_tokens;
+extern const npi_block_ops npi_cpu_blocks;
+
+/* Makes the workspace at least so large; a plan calls it when it is created, never later. */
+NPOS_MUST_CHECK npos_status npi_cpu_grow_workspace(npi_device *dev, size_t bytes);
 
 /* Detects the processor (CPUID feature bits, XCR0, Linux' permission for AMX) and applies NPOS_ISA.
  */

@@ -12,13 +12,6 @@ static size_t act_bytes(npi_device *dev, int n, int c, int h, int w) {
     return elements(n, c, h, w) * npi_dtype_bytes(dev->compute);
 }
 
-/* Where element (n, c = 0) of a pixel lies. */
-static size_t place(npi_act act, int n, int pixel) {
-    size_t pixels = (size_t)act.h * (size_t)act.w, block = (size_t)(n / NPI_IMAGES);
-    size_t row = (block * pixels + (size_t)pixel) * NPI_IMAGES + (size_t)(n % NPI_IMAGES);
-    return row * (size_t)act.c;
-}
-
 static npos_status import_nchw(npi_device *dev, const float *nchw, npi_act to) {
     memset(to.data, 0, act_bytes(dev, to.n, to.c, to.h, to.w));
     int pixels = to.h * to.w;
@@ -28,7 +21,7 @@ static npos_status import_nchw(npi_device *dev, const float *nchw, npi_act to) {
         for (int c = 0; c < to.c; c++) {
             const float *from = nchw + ((size_t)n * (size_t)to.c + (size_t)c) * (size_t)pixels;
             for (int p = 0; p < pixels; p++) {
-                size_t at = place(to, n, p) + (size_t)c;
+                size_t at = npi_cpu_place(to, n, p) + (size_t)c;
                 if (half)
                     ((uint16_t *)to.data)[at] = npi_f32_to_bf16(from[p]);
                 else
@@ -46,7 +39,7 @@ static npos_status export_nchw(npi_device *dev, npi_act from, float *nchw) {
         for (int c = 0; c < from.c; c++) {
             float *to = nchw + ((size_t)n * (size_t)from.c + (size_t)c) * (size_t)pixels;
             for (int p = 0; p < pixels; p++) {
-                size_t at = place(from, n, p) + (size_t)c;
+                size_t at = npi_cpu_place(from, n, p) + (size_t)c;
                 to[p] = half ? npi_bf16_to_f32(((const uint16_t *)from.data)[at])
                              : ((const float *)from.data)[at];
             }

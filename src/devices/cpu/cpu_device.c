@@ -179,6 +179,8 @@ npos_status npi_cpu_open(npi_precision precision, int threads, npi_device **out)
                         .ood = &npi_cpu_ood,
                         .augment = &npi_cpu_augment,
                         .optim = &npi_cpu_optim,
+                        .tokens = &npi_cpu_tokens,
+                        .blocks = &npi_cpu_blocks,
                         .close = cpu_close,
                         .own = cpu};
     cpu->kernels = kernels_of(isa, dev->compute);

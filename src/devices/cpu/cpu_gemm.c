@@ -148,3 +148,26 @@ npos_status npi_cpu_gemm(npi_device *dev, const npi_gemm *g) {
     }
     return NPOS_OK;
 }
+
+static size_t left_floats(const npi_math *math, int m, int k) {
+    return npi_cpu_room((size_t)panels(m, math->mr) * (size_t)math->mr * (size_t)k, sizeof(float)) /
+           sizeof(float);
+}
+
+size_t npi_cpu_product_floats(const npi_math *math, int m, int n, int k) {
+    return left_floats(math, m, k) + (size_t)panels(n, math->nr) * (size_t)math->nr * (size_t)k;
+}
+
+void npi_cpu_product(const npi_math *math, const npi_gemm *g, float *room) {
+    float *a = room, *b = room + left_floats(math, g->m, g->k);
+    size_t a_panel = (size_t)math->mr * (size_t)g->k, b_panel = (size_t)math->nr * (size_t)g->k;
+    int a_panels = panels(g->m, math->mr), b_panels = panels(g->n, math->nr);
+    for (int i = 0; i < a_panels; i++)
+        npi_pack_panel(math->mr, i, g->m, g->k, g->a, g->a_row, g->a_col, a + (size_t)i * a_panel);
+    for (int j = 0; j < b_panels; j++)
+        npi_pack_panel(math->nr, j, g->n, g->k, g->b, g->b_col, g->b_row, b + (size_t)j * b_panel);
+    for (int j = 0; j < b_panels; j++)
+        for (int i = 0; i < a_panels; i++)
+            one_tile(math, g, g->k, g->add, true, a + (size_t)i * a_panel, b + (size_t)j * b_panel,
+                     i * math->mr, j * math->nr);
+}

@@ -131,6 +131,13 @@ extern const npi_kernels npi_kernels_avx512;
 extern const npi_kernels npi_kernels_avx512bf16;
 extern const npi_kernels npi_kernels_amx;
 
+/* Where element (n, c = 0) of a pixel of an activation lies. */
+static inline size_t npi_cpu_place(npi_act act, int n, int pixel) {
+    size_t pixels = (size_t)act.h * (size_t)act.w, block = (size_t)(n / NPI_IMAGES);
+    size_t row = (block * pixels + (size_t)pixel) * NPI_IMAGES + (size_t)(n % NPI_IMAGES);
+    return row * (size_t)act.c;
+}
+
 static inline size_t npi_mask_row(int channels) {
     return ((size_t)channels + 15) / 16 * 2;
 }

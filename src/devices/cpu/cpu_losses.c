@@ -255,6 +255,57 @@ static npos_status cross_entropy(npi_device *dev, int n, int classes, const floa
     return NPOS_OK;
 }
 
+/* CE(x_i, y_i) with x = l / (norms ? |l| + 1e-7 : 1) / temperature.  With g = dx, r = |l| and
+ * s = r + 1e-7 in the first case:
+ *     dl = (g / s - l (l . g) / (r s^2)) / temperature,  the second term 0 where r = 0 */
+static npos_status cosine_losses(npi_device *dev, const char *what, int n, int classes,
+                                 float temperature, bool norms, const float *l,
+                                 const int32_t *labels, float weight, float *losses, float *dl) {
+    const npi_cpu *cpu = npi_cpu_of(dev);
+    const npi_math *math = npi_math_of(cpu->isa);
+    double *row;
+    NPI_TRY(check_labels(what, n, labels, classes, 0));
+    if (!(temperature > 0.0f))
+        return npi_fail(NPOS_INVALID_ARGUMENT, "%s: temperature %g, expected more than 0", what,
+                        (double)temperature);
+    NPI_TRY(npi_cpu_scratch(dev, (size_t)n * sizeof *row + 64, &row));
+    float scale = weight / (float)n / temperature;
+#pragma omp parallel for num_threads(cpu->threads) schedule(static)
+    for (int i = 0; i < n; i++) {
+        const float *x = l + (ptrdiff_t)i * classes;
+        float *g = dl + (ptrdiff_t)i * classes;
+        size_t count = (size_t)classes;
+        double norm = norms ? sqrt(math->dot(count, x, x)) : 0.0, along = 0.0;
+        double divisor = norms ? norm + 1e-7 : 1.0;
+        for (int j = 0; j < classes; j++)
+            g[j] = (float)((double)x[j] / divisor / (double)temperature);
+        row[i] = softmax_row(classes, g, 1.0f, labels[i], scale);
+        if (norm > 0.0)
+            along = math->dot(count, x, g) / (norm * divisor * divisor);
+        for (int j = 0; j < classes; j++)
+            g[j] = (float)((double)g[j] / divisor - (double)x[j] * along);
+    }
+    double sum = 0.0;
+    for (int i = 0; i < n; i++)
+        sum += row[i];
+    losses[NPI_LOSS_CE] = (float)(sum / n);
+    return NPOS_OK;
+}
+
+static npos_status cosine_ce(npi_device *dev, int n, int classes, float temperature,
+                             const float *cosines, const int32_t *labels, float weight,
+                             float *losses, float *dcosines) {
+    return cosine_losses(dev, "cross entropy of cosines", n, classes, temperature, false, cosines,
+                         labels, weight, losses, dcosines);
+}
+
+static npos_status logit_norm_ce(npi_device *dev, int n, int classes, float temperature,
+                                 const float *cosines, const int32_t *labels, float weight,
+                                 float *losses, float *dcosines) {
+    return cosine_losses(dev, "LogitNorm", n, classes, temperature, true, cosines, labels, weight,
+                         losses, dcosines);
+}
+
 static npos_status outlier_bce(npi_device *dev, int n_in, int n_out, const float *logits,
                                float weight, float *losses, float *dlogits) {
     (void)dev;
@@ -276,4 +327,6 @@ const npi_loss_ops npi_cpu_losses = {
     .contrast = contrast,
     .cross_entropy = cross_entropy,
     .outlier_bce = outlier_bce,
+    .cosine_ce = cosine_ce,
+    .logit_norm_ce = logit_norm_ce,
 };

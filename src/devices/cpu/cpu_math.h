@@ -84,6 +84,16 @@ typedef struct npi_math {
     /* One shard of PyTorch's SGD (npi_optim_ops.sgd), gradients scaled by clip. */
     void (*sgd)(size_t n, float clip, float rate, float momentum, float decay, bool nesterov,
                 float *weights, const float *grads, float *velocity);
+
+    /* x = softmax(scale x), n >= 1 */
+    void (*softmax)(int n, float scale, float *x);
+    /* to = act(x); to may be x */
+    void (*act)(npi_block_act kind, size_t n, const float *x, float *to);
+    /* x = g act'(x) */
+    void (*act_back)(npi_block_act kind, size_t n, const float *g, float *x);
+    /* One row of npi_rows_ops.layer_norm_forward. */
+    void (*layer_norm)(int d, const float *x, const float *gamma, const float *beta, float *y,
+                       float *stats);
 } npi_math;
 
 /* The kernels of an instruction set. */
@@ -126,6 +136,15 @@ typedef struct npi_gemm {
     const float *bias;
 } npi_gemm;
 npos_status npi_cpu_gemm(npi_device *dev, const npi_gemm *gemm);
+
+/* The same by the calling thread alone, in `room`: npi_cpu_product_floats of sizes that are not
+ * smaller, 64-byte aligned.  For operands that fit the caches. */
+void npi_cpu_product(const npi_math *math, const npi_gemm *gemm, float *room);
+size_t npi_cpu_product_floats(const npi_math *math, int m, int n, int k);
+
+/* to[j] = sum over i < n of rows[i * step + j] in float64, rows in order, j < width. */
+void npi_cpu_column_sums(int threads, int n, int width, const float *rows, ptrdiff_t step,
+                         float *to);
 
 /* *out = at least `bytes` of the device's own scratch, 64-byte aligned, contents undefined; valid
  * until the next call.  It grows when asked for more than ever before, so a repeated step allocates

@@ -79,6 +79,10 @@ const npi_math npi_math_amx = {
     .distance = loop_distance,
     .normals = loop_normals,
     .sgd = loop_sgd,
+    .softmax = loop_softmax,
+    .act = loop_act,
+    .act_back = loop_act_back,
+    .layer_norm = loop_layer_norm,
 };
 #else
 typedef int npi_cpu_math_amx_empty;

@@ -102,6 +102,10 @@ const npi_math npi_math_avx2 = {
     .distance = loop_distance,
     .normals = loop_normals,
     .sgd = loop_sgd,
+    .softmax = loop_softmax,
+    .act = loop_act,
+    .act_back = loop_act_back,
+    .layer_norm = loop_layer_norm,
 };
 #else
 typedef int npi_cpu_math_avx2_empty;

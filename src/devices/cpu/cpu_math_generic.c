@@ -57,4 +57,8 @@ const npi_math npi_math_generic = {
     .distance = loop_distance,
     .normals = loop_normals,
     .sgd = loop_sgd,
+    .softmax = loop_softmax,
+    .act = loop_act,
+    .act_back = loop_act_back,
+    .layer_norm = loop_layer_norm,
 };

@@ -8,6 +8,7 @@
 
 #include "base/philox.h"
 #include "devices/cpu/cpu_math.h"
+#include "devices/cpu/cpu_math_tokens.h"
 
 static void loop_combine(int n, const float *base, float scale, const float *x, float sigma,
                          float *to) {

@@ -1,6 +1,7 @@
 #include <math.h>
 
 #include "devices/cpu/cpu_math.h"
+#include "devices/cpu/cpu_tokens.h"
 
 static npos_status linear_forward(npi_device *dev, int n, int in, int out, const float *x,
                                   const float *weight, const float *bias, bool relu, float *y) {
@@ -20,18 +21,19 @@ static npos_status linear_forward(npi_device *dev, int n, int in, int out, const
     return npi_cpu_gemm(dev, &g);
 }
 
-/* dbias by columns, rows in order: 64 columns at a time are one task. */
-static void column_sums(int threads, int n, int out, const float *dy, float *dbias) {
+/* 64 columns at a time are one task. */
+void npi_cpu_column_sums(int threads, int n, int width, const float *rows, ptrdiff_t step,
+                         float *to) {
     enum { STRIP = 64 };
 #pragma omp parallel for num_threads(threads) schedule(static)
-    for (int start = 0; start < out; start += STRIP) {
-        int end = start + STRIP < out ? start + STRIP : out;
+    for (int start = 0; start < width; start += STRIP) {
+        int end = start + STRIP < width ? start + STRIP : width;
         double sum[STRIP] = {0};
         for (int i = 0; i < n; i++)
             for (int j = start; j < end; j++)
-                sum[j - start] += (double)dy[(ptrdiff_t)i * out + j];
+                sum[j - start] += (double)rows[i * step + j];
         for (int j = start; j < end; j++)
-            dbias[j] = (float)sum[j - start];
+            to[j] = (float)sum[j - start];
     }
 }
 
@@ -49,7 +51,7 @@ static npos_status linear_backward(npi_device *dev, int n, int in, int out, cons
             }
     }
     if (dbias)
-        column_sums(threads, n, out, dy, dbias);
+        npi_cpu_column_sums(threads, n, out, dy, out, dbias);
     npi_gemm by_weights = {.m = out,
                            .n = in,
                            .k = n,
@@ -121,4 +123,6 @@ const npi_rows_ops npi_cpu_rows = {
     .linear_backward = linear_backward,
     .normalize_forward = normalize_forward,
     .normalize_backward = normalize_backward,
+    .layer_norm_forward = npi_cpu_layer_norm_forward,
+    .layer_norm_backward = npi_cpu_layer_norm_backward,
 };

@@ -82,12 +82,12 @@ static void plan_workspace(npi_unit *unit) {
     unit->workspace_bytes = unit->scratch_at + a_thread * (size_t)npi_cpu_of(unit->dev)->threads;
 }
 
-static npos_status grow_workspace(npi_device *dev, size_t bytes) {
+npos_status npi_cpu_grow_workspace(npi_device *dev, size_t bytes) {
     npi_cpu *cpu = npi_cpu_of(dev);
     if (bytes <= cpu->workspace_bytes)
         return NPOS_OK;
     char *grown;
-    NPI_TRY(npi_host_memory.alloc(dev, bytes, "workspace of the units", &grown));
+    NPI_TRY(npi_host_memory.alloc(dev, bytes, "workspace", &grown));
     npi_host_memory.free(dev, cpu->workspace);
     cpu->workspace = grown;
     cpu->workspace_bytes = bytes;
@@ -112,7 +112,7 @@ static npos_status allocate(npi_unit *unit) {
             NPI_TRY(npi_host_memory.alloc(dev, unit->backward.packed_bytes, unit->name,
                                           &unit->packed_back));
     }
-    return grow_workspace(dev, unit->workspace_bytes);
+    return npi_cpu_grow_workspace(dev, unit->workspace_bytes);
 }
 
 static void unit_free(npi_device *dev, npi_unit *unit) {

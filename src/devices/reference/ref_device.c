@@ -105,6 +105,8 @@ npos_status npi_reference_open(npi_device **out) {
                         .ood = &npi_ref_ood,
                         .augment = &npi_ref_augment,
                         .optim = &npi_ref_optim,
+                        .tokens = &npi_ref_tokens,
+                        .blocks = &npi_ref_blocks,
                         .close = ref_close,
                         .own = ref};
     snprintf(dev->description, sizeof dev->description, "plain loops, fp32, one thread");

@@ -159,28 +159,69 @@ static npos_status contrast(npi_device *dev, const npi_contrast_desc *desc, cons
     return NPOS_OK;
 }
 
-/* CE = mean_i ( log sum_j exp x_ij - x_iy );  dx_ij = weight/n (softmax_ij - [j = y]) */
-static npos_status cross_entropy(npi_device *dev, int n, int classes, const float *logits,
-                                 const int32_t *labels, float weight, float *losses,
-                                 float *dlogits) {
-    (void)dev;
-    NPI_TRY(npi_ref_check_labels("cross entropy", n, labels, 0, classes));
-    double total = 0.0;
-    for (ptrdiff_t i = 0; i < n; i++) {
-        const float *x = logits + i * classes;
-        double largest = -INFINITY, sum = 0.0;
+/* Of one row of logits x: log sum_j exp x_j - x_y; g_j = factor (softmax_j - [j = y]).  g may be
+ * x. */
+static double softmax_loss(int classes, const double *x, int32_t label, double factor, double *g) {
+    double largest = -INFINITY, sum = 0.0;
+    for (int j = 0; j < classes; j++)
+        largest = fmax(largest, x[j]);
+    for (int j = 0; j < classes; j++)
+        sum += exp(x[j] - largest);
+    double loss = log(sum) + largest - x[label];
+    for (int j = 0; j < classes; j++)
+        g[j] = factor * (exp(x[j] - largest) / sum - (j == label ? 1.0 : 0.0));
+    return loss;
+}
+
+/* CE = mean_i CE(x_i, y_i) with x = l / (norms ? |l| + 1e-7 : 1) / temperature.  With g = dx, r =
+ * |l| and s = r + 1e-7 in the first case:
+ *     dl = (g / s - l (l . g) / (r s^2)) / temperature,  the second term 0 where r = 0 */
+static npos_status softmax_losses(npi_device *dev, const char *what, int n, int classes,
+                                  double temperature, bool norms, const float *l,
+                                  const int32_t *labels, float weight, float *losses, float *dl) {
+    NPI_TRY(npi_ref_check_labels(what, n, labels, 0, classes));
+    if (!(temperature > 0.0))
+        return npi_fail(NPOS_INVALID_ARGUMENT, "%s: temperature %g, expected more than 0", what,
+                        temperature);
+    double *x, total = 0.0;
+    NPI_TRY(npi_ref_scratch(dev, (size_t)classes * sizeof *x, &x));
+    for (ptrdiff_t i = 0; i < n; i++, l += classes, dl += classes) {
+        double norm = norms ? sqrt(npi_ref_dot(classes, l, l)) : 0.0, along = 0.0;
+        double divisor = norms ? norm + 1e-7 : 1.0;
         for (int j = 0; j < classes; j++)
-            largest = fmax(largest, (double)x[j]);
-        for (int j = 0; j < classes; j++)
-            sum += exp((double)x[j] - largest);
-        total += log(sum) + largest - (double)x[labels[i]];
-        for (int j = 0; j < classes; j++) {
-            double share = exp((double)x[j] - largest) / sum - (j == labels[i] ? 1.0 : 0.0);
-            dlogits[i * classes + j] = (float)((double)weight / n * share);
+            x[j] = (double)l[j] / divisor / temperature;
+        total += softmax_loss(classes, x, labels[i], (double)weight / n / temperature, x);
+        if (norm > 0.0) {
+            for (int j = 0; j < classes; j++)
+                along += (double)l[j] * x[j];
+            along /= norm * divisor * divisor;
         }
+        for (int j = 0; j < classes; j++)
+            dl[j] = (float)(x[j] / divisor - (double)l[j] * along);
     }
     losses[NPI_LOSS_CE] = (float)(total / n);
     return NPOS_OK;
+}
+
+static npos_status cross_entropy(npi_device *dev, int n, int classes, const float *logits,
+                                 const int32_t *labels, float weight, float *losses,
+                                 float *dlogits) {
+    return softmax_losses(dev, "cross entropy", n, classes, 1.0, false, logits, labels, weight,
+                          losses, dlogits);
+}
+
+static npos_status cosine_ce(npi_device *dev, int n, int classes, float temperature,
+                             const float *cosines, const int32_t *labels, float weight,
+                             float *losses, float *dcosines) {
+    return softmax_losses(dev, "cross entropy of cosines", n, classes, (double)temperature, false,
+                          cosines, labels, weight, losses, dcosines);
+}
+
+static npos_status logit_norm_ce(npi_device *dev, int n, int classes, float temperature,
+                                 const float *cosines, const int32_t *labels, float weight,
+                                 float *losses, float *dcosines) {
+    return softmax_losses(dev, "LogitNorm", n, classes, (double)temperature, true, cosines, labels,
+                          weight, losses, dcosines);
 }
 
 /* log(1 + exp x) without overflow */
@@ -207,4 +248,6 @@ static npos_status outlier_bce(npi_device *dev, int n_in, int n_out, const float
 const npi_loss_ops npi_ref_losses = {.contrast_workspace = contrast_workspace,
                                      .contrast = contrast,
                                      .cross_entropy = cross_entropy,
-                                     .outlier_bce = outlier_bce};
+                                     .outlier_bce = outlier_bce,
+                                     .cosine_ce = cosine_ce,
+                                     .logit_norm_ce = logit_norm_ce};
