@@ -102,7 +102,7 @@ static npos_status say_what_is_saved(const npi_trainer *t, npos_status status) {
 npos_status npos_train(const npos_train_options *options) {
     NPI_CHECK_OPTIONS(options, "npos_train");
     npi_trainer trainer = {0};
-    npos_status status = npi_trainer_open(options, &trainer);
+    npos_status status = npi_trainer_open(options, false, &trainer);
     if (status == NPOS_OK) {
         npi_stop_watch();
         status = say_what_is_saved(&trainer, run(&trainer));
@@ -119,7 +119,7 @@ npos_status npos_import(const npos_train_options *options) {
     if (options->resume)
         return npi_fail(NPOS_INVALID_ARGUMENT, "npos_import: an import cannot be resumed");
     npi_trainer trainer = {0};
-    npos_status status = npi_trainer_open(options, &trainer);
+    npos_status status = npi_trainer_open(options, true, &trainer);
     if (status == NPOS_OK)
         status = npi_trainer_describe(&trainer);
     if (status == NPOS_OK)

@@ -267,12 +267,15 @@ static npos_status tell_plan(npi_trainer *t) {
     return NPOS_OK;
 }
 
-npos_status npi_trainer_open(const npos_train_options *options, npi_trainer *out) {
+npos_status npi_trainer_open(const npos_train_options *options, bool importing, npi_trainer *out) {
     *out = (npi_trainer){.options = options};
     if (options->out && options->resume && !npi_is_folder(options->out))
         return npi_fail(NPOS_NOT_FOUND, "'%s': no such run directory to resume", options->out);
     NPI_TRY(load_recipe(out));
     NPI_TRY(check_folder(out));
+    const int batch = out->recipe.batch;
+    if (importing) /* no step is taken: a plan of training would only take memory */
+        out->recipe.batch = 1;
     NPI_TRY(npi_compute_open(&options->compute, &out->dev));
     NPI_TRY(load_data(out));
     if (!out->dev->host)
@@ -280,6 +283,7 @@ npos_status npi_trainer_open(const npos_train_options *options, npi_trainer *out
                                      "the first time on a GPU, convolutions are measured"));
     NPI_TRY(npi_trainer_plan(out));
     NPI_TRY(start(out));
+    out->recipe.batch = batch;
     return tell_plan(out);
 }
 

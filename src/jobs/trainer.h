@@ -53,8 +53,10 @@ typedef struct npi_trainer {
     size_t plan_bytes; /* device memory at the first step */
 } npi_trainer;
 
-/* train_setup.c: reads recipe and data, plans everything, starts or restores the weights.  Release in any case. */
-NPOS_MUST_CHECK npos_status npi_trainer_open(const npos_train_options *options, npi_trainer *out);
+/* train_setup.c: reads recipe and data, plans everything, starts or restores the weights.  importing: no step will be
+ * taken, so the plan is of one image.  Release in any case. */
+NPOS_MUST_CHECK npos_status npi_trainer_open(const npos_train_options *options, bool importing,
+                                             npi_trainer *out);
 void npi_trainer_close(npi_trainer *trainer);
 /* Part of it: network, objective and the step's buffers for `recipe`, `images` and `dev`; frees all but the device. */
 NPOS_MUST_CHECK npos_status npi_trainer_plan(npi_trainer *trainer);
