@@ -6,6 +6,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <xxhash.h>
 
 #include "base/file.h"
 #include "base/memory.h"
@@ -400,5 +401,33 @@ npos_status npi_weights_check(npi_weights *weights) {
         if (weights->sources[at->file].pt)
             NPI_TRY(npi_pt_check(weights->sources[at->file].pt, at->index));
     }
+    return NPOS_OK;
+}
+
+npos_status npi_weights_hash(const npi_weights *weights, uint64_t *out) {
+    unsigned char part[64 * PART];
+    XXH3_state_t *state = XXH3_createState();
+    *out = 0;
+    if (!state)
+        return npi_fail(NPOS_OUT_OF_MEMORY, "%s: no memory for a hash", weights->path);
+    XXH3_64bits_reset(state);
+    for (int i = 0; i < weights->count; i++) {
+        const npi_named_tensor *tensor = weights->places[i].tensor;
+        const char *type = npi_dtype_name(tensor->dtype);
+        int64_t width = (int64_t)npi_dtype_bytes(tensor->dtype),
+                most = (int64_t)sizeof part / width;
+        int64_t elements = npi_weights_elements(weights, i);
+        XXH3_64bits_update(state, tensor->name, strlen(tensor->name) + 1);
+        XXH3_64bits_update(state, type, strlen(type) + 1);
+        XXH3_64bits_update(state, tensor->shape, (size_t)tensor->ndim * sizeof *tensor->shape);
+        for (int64_t done = 0; done < elements; done += most) {
+            int64_t n = elements - done < most ? elements - done : most;
+            read_raw(weights, i, done, n, part);
+            XXH3_64bits_update(state, part, (size_t)(n * width));
+        }
+    }
+    uint64_t hash = XXH3_64bits_digest(state);
+    XXH3_freeState(state);
+    *out = hash ? hash : 1;
     return NPOS_OK;
 }

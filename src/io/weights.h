@@ -60,4 +60,9 @@ NPOS_MUST_CHECK npos_status npi_weights_get(const npi_weights *weights, const ch
  * (Safetensors of npos are checked when they are opened; those of others carry no checksum.) */
 NPOS_MUST_CHECK npos_status npi_weights_check(npi_weights *weights);
 
+/* *out = XXH3 over all tensors' names, types, shapes and bytes, in the order of their names: what
+ * tells one model's files from another's, however they are cut into shards; never 0.  The same numbers in
+ * another precision or under other names give another hash. */
+NPOS_MUST_CHECK npos_status npi_weights_hash(const npi_weights *weights, uint64_t *out);
+
 #endif

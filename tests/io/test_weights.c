@@ -244,6 +244,34 @@ static void damage_is_found(void **state) {
     assert_int_equal(npi_memory_now(), before);
 }
 
+/* Bytes, shapes and names of all tensors count. */
+static void hash_tells_models_apart(void **state) {
+    (void)state;
+    char *folder = check_folder(), path[600];
+    float values[6] = {1, 2, 3, 4, 5, 6};
+    npi_named_tensor tensors[2] = {
+        {.name = "a", .dtype = NPI_F32, .ndim = 1, .shape = {4}, .data = values},
+        {.name = "b", .dtype = NPI_F32, .ndim = 1, .shape = {2}, .data = values + 4}};
+    uint64_t seen[5];
+    for (int i = 0; i < 5; i++) {
+        npi_weights *weights;
+        tensors[0].ndim = i == 1 ? 2 : 1; /* another shape, a value, a name, and as it was */
+        tensors[0].shape[0] = i == 1 ? 2 : 4;
+        tensors[0].shape[1] = 2;
+        values[5] = i == 2 ? 7 : 6;
+        tensors[1].name = i == 3 ? "c" : "b";
+        snprintf(path, sizeof path, "%s/%d.safetensors", folder, i);
+        CHECK_OK(npi_safetensors_write(path, tensors, 2, NULL));
+        CHECK_OK(npi_weights_open(path, &weights));
+        CHECK_OK(npi_weights_hash(weights, &seen[i]));
+        npi_weights_close(weights);
+    }
+    assert_true(seen[0] == seen[4] && seen[0] != 0);
+    for (int i = 1; i < 4; i++)
+        assert_true(seen[i] != seen[0]);
+    check_remove(folder);
+}
+
 static void failing_allocations_leak_nothing(void **state) {
     (void)state;
     static const char *const files[] = {"script.pt", "sharded"};
@@ -269,6 +297,7 @@ int main(void) {
         cmocka_unit_test(shards_that_lie_are_refused),
         cmocka_unit_test(tensors_are_asked_for_by_shape),
         cmocka_unit_test(damage_is_found),
+        cmocka_unit_test(hash_tells_models_apart),
         cmocka_unit_test(failing_allocations_leak_nothing),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
