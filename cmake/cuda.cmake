@@ -139,7 +139,7 @@ target_include_directories(npos_cuda SYSTEM PRIVATE ${NPOS_CUDNN_INCLUDE})
 target_compile_options(npos_cuda PRIVATE -std=c++20 ${npos_cuda_flags} -lineinfo
                        "SHELL:-Xcompiler -Wall,-Wextra,-Wno-missing-field-initializers"
                        $<$<BOOL:${NPOS_WERROR}>:SHELL:-Werror all-warnings>)
-target_link_libraries(npos_cuda PRIVATE CUDA::cublas ${NPOS_CUDNN})
+target_link_libraries(npos_cuda PRIVATE CUDA::cublas CUDA::cublasLt ${NPOS_CUDNN})
 target_link_options(npos_cuda PRIVATE LINKER:--no-undefined LINKER:--version-script=${npos_cuda_exports})
 # CMake takes the toolkit's folder for one that the loader searches; only ldconfig's list decides that.
 get_filename_component(npos_cuda_rpath ${NPOS_CUDNN} DIRECTORY)

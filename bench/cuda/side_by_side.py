@@ -11,6 +11,10 @@ temperature and the whole memory; the best of the rounds counts, and the worst r
   inference         ResNet-18, 1,000 images of 32x32 as bytes, as a CUDA graph, by torch.compile where that is faster
   knn               the 300th neighbour of 10,000 among 50,000 rows of 512: products in TF32 or float32, then topk
   synthesis         the outliers of one step, 10 classes with rings of 1,000, as a CUDA graph
+  clip-encoder      CLIP ViT-B/16's embeddings of 256 images, as a CUDA graph, by torch.compile where that is faster; this
+                    row and those below are run where --only names them
+  clip-features     the same, blocks 0 to 9 alone
+  clip-blocks       blocks 10 and 11, 800 images, forward and backward; PyTorch runs all rows of both
 
 The peer computes in the precision that is fastest for it; npos in bf16 where that is its default, knn exactly.
 """
@@ -24,7 +28,8 @@ import time
 
 HERE = os.path.dirname(os.path.abspath(__file__))
 STEPS, OTHERS = ("step", "step-open"), ("inference", "knn", "synthesis")
-RATES = ("inference",)  # more is better
+CLIP = ("clip-encoder", "clip-features", "clip-blocks")
+RATES = ("inference", "clip-encoder", "clip-features")  # more is better
 
 
 # ---- the peers: each in a child, `--peer NAME` -----------------------------------------------------------
@@ -132,6 +137,61 @@ def peer_synthesis():
     return 1e3 * seconds, how
 
 
+def clip_images(layers, images=256):
+    import torch
+    import clip
+
+    tower = clip.Tower().cuda().to(torch.bfloat16).eval()
+    pixels = torch.randn(images, 3, 224, 224, device="cuda", dtype=torch.bfloat16)
+    plain = (lambda x: tower(x)) if layers == 12 else (lambda x: tower.tokens(x, layers))
+
+    def compiled():
+        function = torch.compile(plain)
+        return lambda: function(pixels)
+
+    with torch.no_grad():
+        seconds, how = fastest({
+            "compiled, recorded": lambda: recorded(compiled()),
+            "recorded": lambda: recorded(lambda: plain(pixels)),
+        })
+    return images / seconds, how
+
+
+def peer_clip_encoder():
+    return clip_images(12)
+
+
+def peer_clip_features():
+    return clip_images(10)
+
+
+def peer_clip_blocks(images=800):
+    import torch
+    import clip
+
+    tokens = torch.randn(images, 197, 768, device="cuda", dtype=torch.bfloat16)
+    gradient = torch.randn(images, 768, device="cuda")
+
+    def make(compiled, cast):
+        last = clip.Last().cuda()
+        last = last if cast else last.to(torch.bfloat16)
+        function = torch.compile(last) if compiled else last
+
+        def run():
+            last.zero_grad(set_to_none=True)
+            with torch.autocast("cuda", torch.bfloat16, enabled=cast):
+                h = function(tokens)
+            h.backward(gradient.to(h.dtype))
+        return run
+
+    seconds, how = fastest({
+        f"{'compiled' if compiled else 'eager'}, {'float32 weights' if cast else 'bf16 weights'}":
+            lambda compiled=compiled, cast=cast: make(compiled, cast)
+        for compiled in (True, False) for cast in (True, False)
+    })
+    return 1e3 * seconds, how
+
+
 # ---- both sides ------------------------------------------------------------------------------------------
 
 
@@ -152,7 +212,7 @@ def peers(arguments, names):
             sys.exit(f"side_by_side: {arguments.yardstick} printed no 'before start_epoch MS, after MS':\n{text}")
         found.update({name: (float(match[1 + i]), "one CUDA graph") for i, name in enumerate(STEPS)})
     for name in names:
-        if name in OTHERS:
+        if name in OTHERS + CLIP:
             answer = json.loads(run([sys.executable, __file__, "--peer", name]).splitlines()[-1])
             found[name] = (answer["value"], answer["how"])
     return found
@@ -179,17 +239,17 @@ def main():
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--only")
     parser.add_argument("--json")
-    parser.add_argument("--peer", choices=OTHERS, help=argparse.SUPPRESS)
+    parser.add_argument("--peer", choices=OTHERS + CLIP, help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     if arguments.peer:
         sys.path.insert(0, os.path.join(HERE, "../peers"))
-        value, how = globals()["peer_" + arguments.peer]()
+        value, how = globals()["peer_" + arguments.peer.replace("-", "_")]()
         print(json.dumps({"value": value, "how": how}))
         return
     names = arguments.only.split(",") if arguments.only else list(STEPS + OTHERS)
     for name in names:
-        if name not in STEPS + OTHERS:
-            sys.exit(f"side_by_side: '{name}' is not known; rows: {', '.join(STEPS + OTHERS)}")
+        if name not in STEPS + OTHERS + CLIP:
+            sys.exit(f"side_by_side: '{name}' is not known; rows: {', '.join(STEPS + OTHERS + CLIP)}")
     if not arguments.yardstick:
         names = [name for name in names if name not in STEPS]
     if ":" in arguments.device:  # both sides see the one GPU
@@ -207,9 +267,9 @@ def main():
                      "ratio": ratio(name, best(name, theirs), best(name, mine)),
                      "worst": min(ratio(name, a, b) for a, b in zip(theirs, mine)),
                      "pytorch_how": rounds[-1][0][name][1], "npos_how": rounds[-1][1][name][1]})
-    print(f"{'':10} {'PyTorch':>10} {'npos':>10} {'':8} {'ratio':>6} {'worst':>6}")
+    print(f"{'':13} {'PyTorch':>10} {'npos':>10} {'':8} {'ratio':>6} {'worst':>6}")
     for row in rows:
-        print(f"{row['name']:10} {row['pytorch']:10.2f} {row['npos']:10.2f} {row['unit']:8} {row['ratio']:6.2f}"
+        print(f"{row['name']:13} {row['pytorch']:10.2f} {row['npos']:10.2f} {row['unit']:8} {row['ratio']:6.2f}"
               f" {row['worst']:6.2f}  PyTorch: {row['pytorch_how']}; npos: {row['npos_how']}")
     if arguments.json:
         with open(arguments.json, "w") as file:

@@ -8,7 +8,7 @@
 #include "tensor/device.h"
 
 /* Program and module are of one build: whoever changes tensor/device.h, augment_params.h or this file counts up. */
-enum { NPI_CUDA_MODULE_VERSION = 2 };
+enum { NPI_CUDA_MODULE_VERSION = 3 };
 
 typedef struct npi_cuda_host {
     int version;                                               /* NPI_CUDA_MODULE_VERSION */

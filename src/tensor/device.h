@@ -128,6 +128,8 @@ typedef struct npi_unit_desc {
     bool needs_dx; /* false for the stem */
     bool training; /* false: only infer will be called; nothing is kept for backward */
     bool residual; /* inference: infer will be given a residual */
+    bool frozen;   /* training: forward takes the running statistics as constants and leaves them
+                      alone; backward gives no gradients of parameters (grads NULL) */
 } npi_unit_desc;
 
 typedef struct npi_unit_params {       /* device memory; the gradients use the same struct */
@@ -155,8 +157,8 @@ typedef struct npi_unit_ops {
     npos_status (*infer)(npi_unit *unit, npi_act x, const npi_unit_params *params,
                          const npi_act *residual, npi_act *y);
     /* Backward of the newest forward.  dy: gradient of y, may be overwritten.  For a shortcut unit,
-     * dy is what its main unit wrote to `dresidual`.  grads are overwritten, not added to.  dx may
-     * be NULL when needs_dx is false; accumulate: dx += instead of dx =.  dresidual (NULL where
+     * dy is what its main unit wrote to `dresidual`.  grads are overwritten, not added to; NULL for
+     * a frozen unit.  dx may be NULL when needs_dx is false; accumulate: dx += instead of dx =.  dresidual (NULL where
      * there was neither residual nor shortcut): dy times ReLU's mask.  before (may be NULL): the unit
      * whose newest output is x, if dx is then the whole gradient of x and its backward is called
      * with it: a device may sum up on the way what that needs. */
@@ -191,8 +193,8 @@ typedef struct npi_rows_ops {
      */
     npos_status (*linear_forward)(npi_device *dev, int n, int in, int out, const float *x,
                                   const float *weight, const float *bias, bool relu, float *y);
-    /* dy[n][out] (with relu it is masked by y > 0, in place); dweight, dbias overwritten; dx may be
-     * NULL and has dx_rows <= n rows (the first ones); accumulate: dx +=. */
+    /* dy[n][out] (with relu it is masked by y > 0, in place); dweight, dbias overwritten, dbias
+     * NULL where there is no bias; dx may be NULL and has dx_rows <= n rows (the first ones); accumulate: dx +=. */
     npos_status (*linear_backward)(npi_device *dev, int n, int in, int out, const float *x,
                                    const float *weight, const float *y, bool relu, float *dy,
                                    float *dweight, float *dbias, float *dx, int dx_rows,
@@ -387,6 +389,10 @@ typedef struct npi_token_ops {
     npos_status (*export_rows)(npi_device *dev, npi_tokens from, float *rows);
     npos_status (*import_halves)(npi_device *dev, const uint16_t *rows, npi_tokens to);
     npos_status (*export_halves)(npi_device *dev, npi_tokens from, uint16_t *rows);
+    /* Gradients of tokens (pick_backward's `to`, blocks' dz and dx) have another range: a device may
+     * keep them in another type of the same size.  These import and export them. */
+    npos_status (*import_gradient)(npi_device *dev, const float *rows, npi_tokens to);
+    npos_status (*export_gradient)(npi_device *dev, npi_tokens from, float *rows);
 
     npos_status (*patches_create)(npi_device *dev, const npi_patches_desc *desc, npi_patches **out);
     void (*patches_free)(npi_device *dev, npi_patches *patches); /* NULL is accepted */

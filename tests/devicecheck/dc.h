@@ -34,6 +34,7 @@ typedef struct dc_act {
 typedef struct dc_tok { /* npi_tokens on both sides */
     int n, t, width;
     dc_buf *buf;
+    bool gradient;
 } dc_tok;
 
 /* What kind of number is compared; tolerances are in one table in dc_compare.c. */
@@ -106,6 +107,9 @@ float *dc_act_read(dc *d, dc_act act, int side);
 
 dc_tok dc_tok_input(dc *d, const char *name, int n, int t, int width, const float *rows);
 dc_tok dc_tok_output(dc *d, const char *name, int n, int t, int width);
+/* The same for gradients of tokens. */
+dc_tok dc_dtok_input(dc *d, const char *name, int n, int t, int width, const float *rows);
+dc_tok dc_dtok_output(dc *d, const char *name, int n, int t, int width);
 npi_tokens dc_tok_at(dc_tok tok, int side);
 float *dc_tok_read(dc *d, dc_tok tok, int side);
 
@@ -147,6 +151,7 @@ void dc_unit_check_stats(dc *d, const dc_unit *u);
 /* ---- families ---- */
 void dc_check_acts(dc *d);
 void dc_check_unit(dc *d);
+void dc_check_unit_frozen(dc *d);
 void dc_check_unit_infer(dc *d);
 void dc_check_unit_shortcut(dc *d);
 void dc_check_unit_errors(dc *d);

@@ -77,8 +77,8 @@ static void bench_units(const timing *t) {
         char shape[64];
         snprintf(shape, sizeof shape, "%d x %d x %d x %d -> %d, %dx%d/%d", N, s[0], s[1], s[1],
                  s[2], s[3], s[3], s[4]);
-        npi_unit_desc desc = {"bench", N,        s[0], s[1],      s[1], s[2], s[3],
-                              s[4],    s[3] / 2, true, s[5] != 0, true, false};
+        npi_unit_desc desc = {"bench", N,        s[0], s[1],      s[1], s[2],  s[3],
+                              s[4],    s[3] / 2, true, s[5] != 0, true, false, false};
         dc_unit u;
         if (dc_unit_make(d, &u, desc)) {
             size_t in = (size_t)(N * s[0] * s[1] * s[1]), out = (size_t)(N * s[2] * u.oh * u.ow);
@@ -262,8 +262,8 @@ static void time_block(const timing *t, const npi_block_desc *desc, const char *
         dc_tok_at(dc_tok_input(d, "x", desc->n, desc->t, desc->width, dc_normals(d, all, 1.0)), 1);
     b.z = dc_tok_at(dc_tok_output(d, "z", desc->n, rows, desc->width), 1);
     b.dz =
-        dc_tok_at(dc_tok_input(d, "dz", desc->n, rows, desc->width, dc_normals(d, some, 1.0)), 1);
-    b.dx = dc_tok_at(dc_tok_output(d, "dx", desc->n, desc->t, desc->width), 1);
+        dc_tok_at(dc_dtok_input(d, "dz", desc->n, rows, desc->width, dc_normals(d, some, 1.0)), 1);
+    b.dx = dc_tok_at(dc_dtok_output(d, "dx", desc->n, desc->t, desc->width), 1);
     if (!dc_passed(d, "create", b.dev->blocks->create(b.dev, desc, &b.block)))
         return;
     double of_row = 2.0 * (double)(2 * w * w + 2 * w * h), keys = 2.0 * (double)(2 * w * w),

@@ -84,8 +84,8 @@ static void run_block(dc *d, const npi_block_desc *desc, int n) {
     }
     a.x = dc_tok_input(d, "x", n, desc->t, desc->width, dc_act_normals(d, in, 1.0));
     a.z = dc_tok_output(d, "z", n, rows, desc->width);
-    a.dz = dc_tok_input(d, "dz", n, rows, desc->width, dc_act_normals(d, out, 1.0));
-    a.dx = dc_tok_output(d, "dx", n, desc->t, desc->width);
+    a.dz = dc_dtok_input(d, "dz", n, rows, desc->width, dc_act_normals(d, out, 1.0));
+    a.dx = dc_dtok_output(d, "dx", n, desc->t, desc->width);
     if (!run_side(d, desc, &a, 0) || !run_side(d, desc, &a, 1))
         return;
     dc_tok_check(d, a.z, DC_ACT);
@@ -112,6 +112,12 @@ void dc_check_blocks(dc *d) {
         {{"image tower", 2, 197, 128, 2, 512, NPI_ACT_QUICK_GELU, false, false, true, true}, 2},
         {{"inference", 7, 50, 128, 2, 512, NPI_ACT_QUICK_GELU, false, false, false, false}, 7},
         {{"first, inference", 9, 26, 64, 1, 256, NPI_ACT_GELU, false, true, false, false}, 9},
+        {{"causal, 64 to a head", 2, 77, 128, 2, 40, NPI_ACT_GELU, true, false, true, true}, 2},
+        {{"long", 2, 290, 64, 1, 16, NPI_ACT_QUICK_GELU, false, false, true, true}, 2},
+        {{"long, causal", 1, 290, 64, 1, 16, NPI_ACT_QUICK_GELU, true, false, true, true}, 1},
+        {{"wide", 2, 5, 768, 12, 256, NPI_ACT_QUICK_GELU, false, false, true, true}, 2},
+        {{"wide, first", 3, 9, 512, 8, 64, NPI_ACT_QUICK_GELU, false, true, true, true}, 3},
+        {{"wide, inference", 3, 17, 256, 4, 64, NPI_ACT_GELU, false, false, false, false}, 2},
         {{"text, inference", 6, 77, 64, 1, 256, NPI_ACT_QUICK_GELU, true, false, false, false}, 5}};
     if (!d->side[1]->blocks) {
         dc_passed(d, "blocks", NPOS_UNSUPPORTED);

@@ -156,28 +156,48 @@ npi_tokens dc_tok_at(dc_tok tok, int side) {
     return (npi_tokens){tok.n, tok.t, tok.width, dc_at(tok.buf, side)};
 }
 
-dc_tok dc_tok_output(dc *d, const char *name, int n, int t, int width) {
+static dc_tok tokens_of(dc *d, const char *name, int n, int t, int width, bool gradient) {
     size_t bytes[2];
     for (int s = 0; s < 2; s++)
         bytes[s] = d->side[s]->tokens->bytes(d->side[s], n, t, width);
-    return (dc_tok){n, t, width, make(d, name, bytes[0], bytes[1])};
+    return (dc_tok){n, t, width, make(d, name, bytes[0], bytes[1]), gradient};
+}
+
+static dc_tok import_tokens(dc *d, dc_tok tok, const float *rows) {
+    dc_buf *plain =
+        dc_input(d, tok.buf->name, rows, (size_t)tok.n * (size_t)tok.t * (size_t)tok.width * 4);
+    for (int s = 0; s < 2; s++) {
+        npi_device *dev = d->side[s];
+        dc_passed(d, tok.buf->name,
+                  (tok.gradient ? dev->tokens->import_gradient : dev->tokens->import_rows)(
+                      dev, dc_at(plain, s), dc_tok_at(tok, s)));
+    }
+    return tok;
+}
+
+dc_tok dc_tok_output(dc *d, const char *name, int n, int t, int width) {
+    return tokens_of(d, name, n, t, width, false);
+}
+
+dc_tok dc_dtok_output(dc *d, const char *name, int n, int t, int width) {
+    return tokens_of(d, name, n, t, width, true);
 }
 
 dc_tok dc_tok_input(dc *d, const char *name, int n, int t, int width, const float *rows) {
-    dc_tok tok = dc_tok_output(d, name, n, t, width);
-    dc_buf *plain = dc_input(d, name, rows, (size_t)n * (size_t)t * (size_t)width * 4);
-    for (int s = 0; s < 2; s++)
-        dc_passed(d, name,
-                  d->side[s]->tokens->import_rows(d->side[s], dc_at(plain, s), dc_tok_at(tok, s)));
-    return tok;
+    return import_tokens(d, tokens_of(d, name, n, t, width, false), rows);
+}
+
+dc_tok dc_dtok_input(dc *d, const char *name, int n, int t, int width, const float *rows) {
+    return import_tokens(d, tokens_of(d, name, n, t, width, true), rows);
 }
 
 float *dc_tok_read(dc *d, dc_tok tok, int side) {
     dc_buf *plain =
         dc_output(d, tok.buf->name, (size_t)tok.n * (size_t)tok.t * (size_t)tok.width * 4);
     npi_device *dev = d->side[side];
-    dc_passed(d, "export_rows",
-              dev->tokens->export_rows(dev, dc_tok_at(tok, side), dc_at(plain, side)));
+    dc_passed(d, "export of tokens",
+              (tok.gradient ? dev->tokens->export_gradient : dev->tokens->export_rows)(
+                  dev, dc_tok_at(tok, side), dc_at(plain, side)));
     dc_guards(d, plain);
     return dc_read(d, plain, side);
 }

@@ -59,12 +59,12 @@ static void run_net(dc *d, dc_unit *u) {
 /* c channels in the stem and the first block. */
 static void check_net(dc *d, int c) {
     const npi_unit_desc descs[UNITS] = {
-        {"stem", N, 3, SIZE, SIZE, c, 3, 1, 1, true, false, true, false},
-        {"a.conv1", N, c, SIZE, SIZE, c, 3, 1, 1, true, true, true, false},
-        {"a.conv2", N, c, SIZE, SIZE, c, 3, 1, 1, true, true, true, false},
-        {"b.conv1", N, c, SIZE, SIZE, 2 * c, 3, 2, 1, true, true, true, false},
-        {"b.shortcut", N, c, SIZE, SIZE, 2 * c, 1, 2, 0, false, true, true, false},
-        {"b.conv2", N, 2 * c, SIZE / 2, SIZE / 2, 2 * c, 3, 1, 1, true, true, true, false}};
+        {"stem", N, 3, SIZE, SIZE, c, 3, 1, 1, true, false, true, false, false},
+        {"a.conv1", N, c, SIZE, SIZE, c, 3, 1, 1, true, true, true, false, false},
+        {"a.conv2", N, c, SIZE, SIZE, c, 3, 1, 1, true, true, true, false, false},
+        {"b.conv1", N, c, SIZE, SIZE, 2 * c, 3, 2, 1, true, true, true, false, false},
+        {"b.shortcut", N, c, SIZE, SIZE, 2 * c, 1, 2, 0, false, true, true, false, false},
+        {"b.conv2", N, 2 * c, SIZE / 2, SIZE / 2, 2 * c, 3, 1, 1, true, true, true, false, false}};
     dc_unit units[UNITS] = {0};
     bool made = true;
     /* rounding moves a few elements across ReLU's edge, and six layers add up */

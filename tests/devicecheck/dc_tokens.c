@@ -136,7 +136,7 @@ static void run_picks(dc *d, int n, int t, int width, bool given) {
     size_t count = (size_t)n * (size_t)t * (size_t)width, rows = (size_t)n * (size_t)width;
     int32_t *at = dc_labels(d, n, t, false);
     dc_tok x = dc_tok_input(d, "x", n, t, width, dc_act_normals(d, count, 1.0));
-    dc_tok dx = dc_tok_output(d, "dx", n, t, width);
+    dc_tok dx = dc_dtok_output(d, "dx", n, t, width);
     dc_buf *place = dc_input(d, "at", at, (size_t)n * 4);
     dc_buf *picked = dc_output(d, "picked", rows * 4);
     dc_buf *drows = dc_input(d, "drows", dc_act_normals(d, rows, 1.0), rows * 4);
@@ -229,7 +229,8 @@ void dc_check_patches(dc *d) {
                                               {"oblong", 3, 3, 4, 6, 2, 24},
                                               {"more than there are", 40, 3, 8, 8, 4, 33},
                                               {"large", 2, 3, 64, 64, 16, 96},
-                                              {"five", 3, 2, 15, 10, 5, 48}};
+                                              {"five", 3, 2, 15, 10, 5, 48},
+                                              {"wide", 2, 3, 16, 32, 16, 768}};
     if (lacks(d, "patches", d->side[1]->tokens))
         return;
     for (size_t i = 0; i < sizeof shapes / sizeof *shapes && !d->skipped; i++) {

@@ -184,16 +184,17 @@ static void run_unit(dc *d, const shape *s, dc_unit *u) {
         npi_act back = dc_act_at(dx, i), dadd;
         if (s->residual)
             dadd = dc_act_at(dresidual, i);
-        DC_RUN(d->side[i]->units->backward(u->unit[i], dc_act_at(dy, i), dc_act_at(x, i), &params,
-                                           &grads, s->dx ? &back : NULL, s->accumulate,
-                                           s->residual ? &dadd : NULL, NULL));
+        DC_RUN(d->side[i]->units->backward(
+            u->unit[i], dc_act_at(dy, i), dc_act_at(x, i), &params, u->desc.frozen ? NULL : &grads,
+            u->desc.needs_dx ? &back : NULL, s->accumulate, s->residual ? &dadd : NULL, NULL));
     }
     dc_act_check(d, y, DC_ACT);
     dc_unit_check_stats(d, u);
-    dc_unit_check_grads(d, u);
+    if (!u->desc.frozen)
+        dc_unit_check_grads(d, u);
     if (s->residual)
         dc_act_check(d, dresidual, DC_ACT_GRAD);
-    if (s->dx)
+    if (u->desc.needs_dx)
         dc_act_check(d, dx, DC_ACT_GRAD);
 }
 
@@ -202,6 +203,20 @@ void dc_check_unit(dc *d) {
         dc_unit u;
         name_case(d, &shapes[i]);
         if (dc_unit_make(d, &u, desc_of(&shapes[i], "conv", true)))
+            run_unit(d, &shapes[i], &u);
+        dc_unit_free(d, &u);
+        dc_release(d);
+    }
+}
+
+/* The gradient of the images under the running statistics: stems too have a dx. */
+void dc_check_unit_frozen(dc *d) {
+    for (size_t i = 0; i < sizeof shapes / sizeof *shapes && !d->skipped; i++) {
+        dc_unit u;
+        npi_unit_desc desc = desc_of(&shapes[i], "conv", true);
+        desc.needs_dx = desc.frozen = true;
+        name_case(d, &shapes[i]);
+        if (dc_unit_make(d, &u, desc))
             run_unit(d, &shapes[i], &u);
         dc_unit_free(d, &u);
         dc_release(d);
@@ -301,9 +316,9 @@ void dc_check_unit_shortcut(dc *d) {
 /* Plans that cannot be are refused by both, with a message that names the unit. */
 void dc_check_unit_errors(dc *d) {
     const npi_unit_desc wrong[] = {
-        {"none", 0, 3, 4, 4, 16, 3, 1, 1, true, true, true, false},
-        {"none", 2, 3, 4, 4, 0, 3, 1, 1, true, true, true, false},
-        {"none", 2, 3, 2, 2, 16, 7, 1, 0, true, true, true, false},
+        {"none", 0, 3, 4, 4, 16, 3, 1, 1, true, true, true, false, false},
+        {"none", 2, 3, 4, 4, 0, 3, 1, 1, true, true, true, false, false},
+        {"none", 2, 3, 2, 2, 16, 7, 1, 0, true, true, true, false, false},
     };
     for (size_t i = 0; i < sizeof wrong / sizeof *wrong; i++)
         for (int s = 0; s < 2; s++) {

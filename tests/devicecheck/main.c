@@ -11,6 +11,7 @@
 
 const dc_op dc_ops[] = {{"acts", dc_check_acts},
                         {"unit", dc_check_unit},
+                        {"unit_frozen", dc_check_unit_frozen},
                         {"unit_infer", dc_check_unit_infer},
                         {"unit_shortcut", dc_check_unit_shortcut},
                         {"unit_errors", dc_check_unit_errors},

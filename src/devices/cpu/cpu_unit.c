@@ -265,6 +265,14 @@ static void finish_stats(npi_unit *unit, const float *stats, size_t stats_row,
     }
 }
 
+static void take_running(npi_unit *unit, const npi_unit_params *params) {
+    for (size_t c = 0; c < channels(unit); c++) {
+        double inverse = 1.0 / sqrt((double)params->running_var[c] + EPSILON);
+        unit->mean[c] = params->running_mean[c];
+        unit->scale[c] = (float)(inverse * (double)params->gamma[c]);
+    }
+}
+
 /* Calls the kernel for the pixels of each shard. */
 static void run_norm(const npi_unit *unit, const npi_norm *job) {
     size_t wo = (size_t)unit->forward.wo;
@@ -289,11 +297,16 @@ static npos_status unit_forward(npi_unit *unit, npi_act x, const npi_unit_params
     if (y)
         NPI_TRY(check_output(unit, "y", *y));
     size_t stats_row = npi_round_up(channels(unit), NPI_IMAGES);
-    npi_conv_out out = {.y = unit->conv, .stats = workspace(unit), .stats_row = stats_row};
+    npi_conv_out out = {.y = unit->conv,
+                        .stats = unit->desc.frozen ? NULL : workspace(unit),
+                        .stats_row = stats_row};
     npi_cpu_profile_begin();
     npi_conv_run(&unit->forward, x.data, unit->packed, &out, scratch(unit));
     npi_cpu_profile_mark(NPI_CPU_FORWARD);
-    finish_stats(unit, out.stats, stats_row, params);
+    if (unit->desc.frozen)
+        take_running(unit, params);
+    else
+        finish_stats(unit, out.stats, stats_row, params);
     if (!y)
         return NPOS_OK;
     npi_norm job = {.channels = unit->desc.out_c,
@@ -371,13 +384,19 @@ static void backward_norm(npi_unit *unit, npi_act dy, const npi_unit_params *gra
     size_t wo = (size_t)unit->forward.wo, row = channels(unit);
     int count = (int)shards(unit), ho = unit->forward.ho;
     float *sums = workspace(unit);
+    bool frozen = unit->desc.frozen;
+    if (!frozen || dresidual) { /* the pass of the sums writes dresidual */
 #pragma omp parallel for num_threads(unit->forward.threads) schedule(static)
-    for (int s = 0; s < count; s++) {
-        int left = unit->desc.n - s / ho * NPI_IMAGES;
-        kernels->norm_sums(&job, (size_t)s * wo, wo, left < NPI_IMAGES ? left : NPI_IMAGES,
-                           sums + (size_t)s * 2 * row, row);
+        for (int s = 0; s < count; s++) {
+            int left = unit->desc.n - s / ho * NPI_IMAGES;
+            kernels->norm_sums(&job, (size_t)s * wo, wo, left < NPI_IMAGES ? left : NPI_IMAGES,
+                               sums + (size_t)s * 2 * row, row);
+        }
     }
-    finish_sums(unit, sums, grads);
+    if (frozen) /* b and d stay 0: the statistics are constants */
+        memcpy(unit->a, unit->scale, row * sizeof *unit->a);
+    else
+        finish_sums(unit, sums, grads);
 #pragma omp parallel for num_threads(unit->forward.threads) schedule(static)
     for (int s = 0; s < count; s++) {
         int left = unit->desc.n - s / ho * NPI_IMAGES;
@@ -406,8 +425,9 @@ static npos_status unit_backward(npi_unit *unit, npi_act dy, npi_act x,
     npi_cpu_profile_begin();
     backward_norm(unit, dy, grads, dresidual);
     npi_cpu_profile_mark(NPI_CPU_NORM_BACK);
-    npi_conv_weights_run(&unit->by_weights, x.data, dy.data, grads->weight,
-                         npi_cpu_of(unit->dev)->workspace, scratch(unit));
+    if (!unit->desc.frozen)
+        npi_conv_weights_run(&unit->by_weights, x.data, dy.data, grads->weight,
+                             npi_cpu_of(unit->dev)->workspace, scratch(unit));
     npi_cpu_profile_mark(NPI_CPU_BACK_WEIGHTS);
     if (dx) {
         npi_conv_out out = {.y = dx->data, .add = accumulate};

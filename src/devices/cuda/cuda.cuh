@@ -75,6 +75,9 @@ void npi_cuda_free_all(npi_device *dev);
 /* The lane's handles, their stream set; cuBLAS computes in float32, or TF32 where the device computes in bf16. */
 cublasHandle_t npi_cuda_blas(npi_device *dev);
 cudnnHandle_t npi_cuda_dnn(npi_device *dev);
+/* What that cuBLAS handle works in, for products that are not its own on the same lane. */
+enum { NPI_CUDA_BLAS_BYTES = 32 << 20 };
+void *npi_cuda_blas_memory(npi_device *dev);
 
 /* Channels in memory. */
 static inline __host__ __device__ int npi_cuda_padded(int c) {
@@ -152,5 +155,7 @@ extern const npi_loss_ops npi_cuda_losses;
 extern const npi_ood_ops npi_cuda_ood;
 extern const npi_augment_ops npi_cuda_augment;
 extern const npi_optim_ops npi_cuda_optim;
+extern const npi_token_ops npi_cuda_tokens;
+extern const npi_block_ops npi_cuda_blocks;
 
 #endif

@@ -8,8 +8,6 @@
 
 /* ---- lanes ---- */
 
-enum { BLAS_BYTES = 32 << 20 };
-
 npos_status npi_cuda_launched(npi_device *dev, const char *operation) {
     CUDA_TRY(operation, cudaGetLastError());
     if (!npi_cuda_of(dev)->synchronous || npi_cuda_of(dev)->capturing)
@@ -38,6 +36,11 @@ cublasHandle_t npi_cuda_blas(npi_device *dev) {
     return cuda->lanes[cuda->lane].blas;
 }
 
+void *npi_cuda_blas_memory(npi_device *dev) {
+    npi_cuda *cuda = npi_cuda_of(dev);
+    return cuda->lanes[cuda->lane].blas_memory;
+}
+
 cudnnHandle_t npi_cuda_dnn(npi_device *dev) {
     npi_cuda *cuda = npi_cuda_of(dev);
     return cuda->lanes[cuda->lane].dnn;
@@ -51,8 +54,8 @@ static npos_status open_lane(npi_device *dev, int i) {
     CUBLAS_TRY("cuBLAS", cublasCreate(&lane->blas));
     CUBLAS_TRY("cuBLAS", cublasSetStream(lane->blas, lane->stream));
     /* its own workspace, so that nothing is allocated while a step is recorded */
-    NPI_TRY(dev->memory->alloc(dev, BLAS_BYTES, "cuBLAS's workspace", &lane->blas_memory));
-    CUBLAS_TRY("cuBLAS", cublasSetWorkspace(lane->blas, lane->blas_memory, BLAS_BYTES));
+    NPI_TRY(dev->memory->alloc(dev, NPI_CUDA_BLAS_BYTES, "cuBLAS's workspace", &lane->blas_memory));
+    CUBLAS_TRY("cuBLAS", cublasSetWorkspace(lane->blas, lane->blas_memory, NPI_CUDA_BLAS_BYTES));
     CUBLAS_TRY("cuBLAS",
                cublasSetMathMode(lane->blas, dev->compute == NPI_BF16 ? CUBLAS_TF32_TENSOR_OP_MATH
                                                                       : CUBLAS_PEDANTIC_MATH));
@@ -242,6 +245,8 @@ npi_cuda_open(const npi_cuda_host *host, int ordinal, npi_precision precision, n
     dev->ood = &npi_cuda_ood;
     dev->augment = &npi_cuda_augment;
     dev->optim = &npi_cuda_optim;
+    dev->tokens = &npi_cuda_tokens;
+    dev->blocks = &npi_cuda_blocks;
     dev->close = cuda_close;
     dev->own = cuda;
     snprintf(dev->description, sizeof dev->description,

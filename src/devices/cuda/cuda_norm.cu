@@ -432,6 +432,16 @@ static __global__ void __launch_bounds__(THREADS)
         to.take(threadIdx.x, (double)rows, total[threadIdx.x], total[SLAB + threadIdx.x]);
 }
 
+/* The factors where mean and inverse are constants. */
+static __global__ void constant_kernel(int c, int cp, const float *inverse, const float *gamma,
+                                       float *factor) {
+    const int at = blockIdx.x * blockDim.x + threadIdx.x;
+    if (at >= cp)
+        return;
+    factor[at] = at < c ? inverse[at] * gamma[at] : 0.0f;
+    factor[cp + at] = factor[2 * cp + at] = 0.0f;
+}
+
 template <typename T>
 static __global__ void __launch_bounds__(MAP_THREADS)
     backward_apply_kernel(int64_t vectors, int cp, T *dy, const T *x, const uint8_t *passed,
@@ -478,9 +488,15 @@ static __global__ void __launch_bounds__(MAP_THREADS)
 
 template <typename T> static void launch_backward(npi_norm *n, const npi_norm_gradient *g) {
     cudaStream_t stream = npi_cuda_stream(n->dev);
-    const gradients_to to = {
-        n->inverse, g->params->gamma, n->factor, g->grads->gamma, g->grads->beta, n->c, n->cp};
-    if (g->sums)
+    gradients_to to = {n->inverse, g->params->gamma, n->factor, NULL, NULL, n->c, n->cp};
+    if (g->grads) {
+        to.dgamma = g->grads->gamma;
+        to.dbeta = g->grads->beta;
+    }
+    if (!g->grads)
+        constant_kernel<<<npi_ceil_div(n->cp, 128), 128, 0, stream>>>(n->c, n->cp, n->inverse,
+                                                                      g->params->gamma, n->factor);
+    else if (g->sums)
         backward_from_sums_kernel<<<1, THREADS, 0, stream>>>(g->sums, g->blocks, n->rows, to);
     else
         backward_sums_kernel<T>

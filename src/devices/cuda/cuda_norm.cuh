@@ -52,9 +52,9 @@ npos_status npi_norm_forward(npi_norm *norm, const npi_norm_apply *apply);
 typedef struct npi_norm_gradient {
     void *dy;
     const void *c;
-    const uint8_t *passed; /* NULL: everywhere */
-    const npi_unit_params *params, *grads;
-    void *dresidual; /* may be NULL */
+    const uint8_t *passed;                 /* NULL: everywhere */
+    const npi_unit_params *params, *grads; /* grads NULL: mean and inverse are constants */
+    void *dresidual;                       /* may be NULL */
     const float *
         sums; /* [blocks][2][64] of dz and of dz (c - mean), if its maker took them; 64 channels; else NULL */
     int blocks;
@@ -62,7 +62,8 @@ typedef struct npi_norm_gradient {
 
 /* With dz = dy where `passed`:
  *   dbeta = sum dz,   dgamma = inverse sum dz (c - mean)
- *   dy <- the gradient of c,   dresidual = dz. */
+ *   dy <- the gradient of c,   dresidual = dz
+ * and where mean and inverse are constants only dy <- gamma inverse dz. */
 npos_status npi_norm_backward(npi_norm *norm, const npi_norm_gradient *gradient);
 
 #endif

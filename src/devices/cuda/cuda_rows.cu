@@ -1,4 +1,4 @@
-#include "devices/cuda/cuda_sums.cuh"
+#include "devices/cuda/cuda_columns.cuh"
 
 /* Linear layers: the products by cuBLAS, all else by kernels of our own.  A layer with few outputs
  * (the outlier head's last has one) is no matter for a matrix product: it is summed here.
@@ -139,27 +139,6 @@ static __global__ void narrow_weights(int n, int in, int out, const float *x, co
         }
 }
 
-/* Column j of partial[parts][weights + biases], summed, to dweight[j] or dbias[j - weights]. */
-static __global__ void finish_sums(int parts, int64_t weights, int64_t biases, const float *partial,
-                                   float *dweight, float *dbias) {
-    __shared__ double shared[ROWS][COLUMNS];
-    int64_t j = (int64_t)blockIdx.x * COLUMNS + threadIdx.x, columns = weights + biases;
-    double sum = 0.0;
-#pragma unroll 4
-    for (int p = (int)threadIdx.y; j < columns && p < parts; p += ROWS)
-        sum += (double)partial[p * columns + j];
-    shared[threadIdx.y][threadIdx.x] = sum;
-    __syncthreads();
-    if (threadIdx.y != 0 || j >= columns)
-        return;
-    for (int r = 1; r < ROWS; r++)
-        sum += shared[r][threadIdx.x];
-    if (j < weights)
-        dweight[j] = (float)sum;
-    else
-        dbias[j - weights] = (float)sum;
-}
-
 /* dx (+)= dy W, for out <= NARROW */
 static __global__ void narrow_inputs(int n, int in, int out, const float *dy, const float *weight,
                                      bool accumulate, float *dx) {
@@ -206,9 +185,7 @@ static npos_status linear_backward(npi_device *dev, int n, int in, int out, cons
     if (n > 0 && narrow)
         narrow_weights<<<tiles(n, PART, in), tile(), 0, stream>>>(n, in, out, x, dy, partial,
                                                                   columns);
-    if (columns > 0)
-        finish_sums<<<(unsigned)npi_ceil_div(columns, COLUMNS), tile(), 0, stream>>>(
-            parts, weights, biases, partial, dweight, dbias);
+    NPI_TRY(npi_finish_columns(dev, parts, weights, biases, partial, dweight, dbias));
     if (narrow && inputs)
         narrow_inputs<<<tiles(dx_rows, 4 * ROWS, in), tile(), 0, stream>>>(dx_rows, in, out, dy,
                                                                            weight, accumulate, dx);
@@ -285,4 +262,6 @@ static npos_status normalize_backward(npi_device *dev, int n, int d, const float
 const npi_rows_ops npi_cuda_rows = {.linear_forward = linear_forward,
                                     .linear_backward = linear_backward,
                                     .normalize_forward = normalize_forward,
-                                    .normalize_backward = normalize_backward};
+                                    .normalize_backward = normalize_backward,
+                                    .layer_norm_forward = npi_cuda_layer_norm_forward,
+                                    .layer_norm_backward = npi_cuda_layer_norm_backward};

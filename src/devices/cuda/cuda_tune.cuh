@@ -1,6 +1,6 @@
 /* devices/cuda/cuda_tune.cuh - choices that were measured once and are kept for later runs.
  *
- * Which of cuDNN's engines is fastest is a measurement, and measurements vary: two runs that measured for themselves could
+ * Which of cuDNN's engines (or of cuBLAS's algorithms) is fastest is a measurement, and measurements vary: two runs that measured for themselves could
  * take different engines, and their weights would differ in the last bits.  So a choice is measured only where it can be
  * kept, and whoever finds one takes it: the file npos/cudnn-VERSION-GPU.txt in $XDG_CACHE_HOME or ~/.cache, one line a
  * choice, the first line of a key counts.  NPOS_CUDA_TUNE=0: nothing is measured, kept or read. */

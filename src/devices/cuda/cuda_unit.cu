@@ -134,6 +134,8 @@ static npos_status convolve(npi_unit *u, const void *x, const npi_unit_params *p
     const float *sums;
     int blocks;
     NPI_TRY(npi_convs_forward(&u->convs, x, u->conv, &sums, &blocks));
+    if (u->desc.frozen)
+        return npi_norm_running(&u->norm, params);
     return sums ? npi_norm_from_sums(&u->norm, sums, blocks, params)
                 : npi_norm_stats(&u->norm, u->conv, params);
 }
@@ -212,7 +214,8 @@ static npos_status backward(npi_unit *unit, npi_act dy, npi_act x, const npi_uni
                                         u->dy_sums, u->dy_blocks};
     u->dy_sums = NULL;
     NPI_TRY(npi_norm_backward(&u->norm, &gradient));
-    NPI_TRY(npi_convs_filter(&u->convs, x.data, dy.data, grads->weight));
+    if (!u->desc.frozen)
+        NPI_TRY(npi_convs_filter(&u->convs, x.data, dy.data, grads->weight));
     return dx ? data_gradient(u, dy.data, *dx, accumulate, before) : NPOS_OK;
 }
 

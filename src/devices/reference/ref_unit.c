@@ -297,7 +297,10 @@ static npos_status forward(npi_unit *unit, npi_act x, const npi_unit_params *par
     if (shortcut)
         NPI_TRY(check_output(unit, "shortcut", conv_act(shortcut)));
     NPI_TRY(convolve(unit, x, params->weight));
-    take_statistics(unit, params);
+    if (unit->desc.frozen)
+        take_running_statistics(unit, params);
+    else
+        take_statistics(unit, params);
     unit->ran = true;
     if (y)
         apply(unit, params, residual, shortcut, shortcut_params, *y);
@@ -321,7 +324,7 @@ static npos_status infer(npi_unit *unit, npi_act x, const npi_unit_params *param
 
 /* With g = dy where ReLU let through, xh = (c - m) / sqrt(v + eps), and means over n, y, x:
  *     dbeta = sum g,  dgamma = sum g xh,  dc = gamma / sqrt(v + eps) (g - mean g - xh mean(g xh))
- * dy becomes dc in place. */
+ * dy becomes dc in place.  In a frozen unit m and v are constants: dc = gamma / sqrt(v + eps) g. */
 static void through_norm(npi_unit *u, npi_act dy, const npi_unit_params *params,
                          const npi_unit_params *grads, const npi_act *dresidual) {
     double count = (double)u->desc.n * (double)plane_size(u);
@@ -339,8 +342,12 @@ static void through_norm(npi_unit *u, npi_act dy, const npi_unit_params *params,
             if (dresidual)
                 memcpy(npi_ref_plane(*dresidual, n, o), g, plane_size(u) * sizeof *g);
         }
-        grads->beta[o] = (float)sum;
-        grads->gamma[o] = (float)along;
+        if (u->desc.frozen) {
+            sum = along = 0.0;
+        } else {
+            grads->beta[o] = (float)sum;
+            grads->gamma[o] = (float)along;
+        }
         for (int n = 0; n < u->desc.n; n++) {
             float *g = npi_ref_plane(dy, n, o), *c = npi_ref_plane(conv_act(u), n, o);
             for (size_t i = 0; i < plane_size(u); i++) {
@@ -368,7 +375,8 @@ static npos_status backward(npi_unit *unit, npi_act dy, npi_act x, const npi_uni
     if (dresidual)
         NPI_TRY(check_output(unit, "dresidual", *dresidual));
     through_norm(unit, dy, params, grads, dresidual);
-    convolve_to_weights(unit, dy, x, grads->weight);
+    if (!unit->desc.frozen)
+        convolve_to_weights(unit, dy, x, grads->weight);
     return dx ? convolve_to_data(unit, dy, params->weight, *dx, accumulate) : NPOS_OK;
 }
 
