@@ -12,7 +12,8 @@ static int run(int argc, char **argv);
 
 static const cli_option rows[] = {
     {"only", 0, CLI_TEXT, AT(only), CLI_NOWHERE, "LIST",
-     "step step-open encoder knn synthesis augment inference decode step-cifar100 step-imagenet100",
+     "step step-open encoder knn synthesis augment inference decode step-cifar100 step-imagenet100 "
+     "clip-encoder clip-features clip-blocks",
      "which benchmarks, parted by commas; default: all"},
     {"json", 0, CLI_JSON, AT(json), CLI_NOWHERE, "FILE", "@file",
      "write the results as JSON; without FILE to standard output instead of the table"},
@@ -34,8 +35,10 @@ const cli_command cli_bench = {
         "augment: augmented views a second. inference: images a second. "
         "decode: photographs a second that one thread decodes and crops to 224x224. "
         "step-cifar100, step-imagenet100: step-open of these recipes; on a processor with 16 "
-        "images, "
-        "and only where they are named.",
+        "images. "
+        "clip-encoder: CLIP ViT-B/16's embeddings of images; clip-features: its tokens behind "
+        "block 9; clip-blocks: blocks 10 and 11 forward and backward. "
+        "These five run on a processor only where they are named.",
     CLI_ROWS(rows),
     .max_args = 0,
     .arg_name = "no argument",

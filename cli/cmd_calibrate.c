@@ -17,7 +17,7 @@ static const cli_option rows[] = {
      "share of ID images to accept, between 0 and 1 (default 0.95)"},
     {"score", 0, CLI_TEXT, AT(score), CLI_NOWHERE, "NAME",
      "knn head prototype msp maxlogit energy "
-     "gen react ash she vim mahalanobis relative_mahalanobis",
+     "gen odin react ash she vim mahalanobis relative_mahalanobis mcm",
      "which score; default: the run's own"},
     {"ood", 0, CLI_PAIRS, AT(ood), AT(ood_count), "NAME=SPEC", "@file",
      "OOD images for validation, not those of the evaluation: the k of the score knn is chosen by "

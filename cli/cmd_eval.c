@@ -17,7 +17,7 @@ static const cli_option rows[] = {
      "test images of the classes; default: the recipe's test set"},
     {"score", 0, CLI_TEXT, AT(scores), CLI_NOWHERE, "LIST",
      "all knn head prototype msp maxlogit "
-     "energy gen react ash she vim mahalanobis relative_mahalanobis",
+     "energy gen odin react ash she vim mahalanobis relative_mahalanobis mcm",
      "scores to compare, parted by commas, or all; default: the recipe's own"},
     {"protocol", 0, CLI_CHOICE, AT(protocol), CLI_NOWHERE, "NAME", "oe openood knn-ood",
      "how FPR95 and AUPR are taken: oe (default), openood or knn-ood"},
@@ -25,8 +25,8 @@ static const cli_option rows[] = {
      "images of each OOD set, drawn with the seed; 0: all; default: 10000 under oe, else all"},
     {"seed", 0, CLI_UINT64, AT(seed), CLI_NOWHERE, "N", NULL,
      "of the subsets and of the bootstrap intervals"},
-    {"format", 0, CLI_CHOICE, AT(format), CLI_NOWHERE, "NAME", "table md csv latex json",
-     "of what is printed: table (default), md, csv, latex or json"},
+    {"format", 0, CLI_CHOICE, AT(format), CLI_NOWHERE, "NAME", "table md csv latex json openood",
+     "of what is printed: table (default), md, csv, latex, json or openood (OpenOOD's own CSV)"},
     {"json", 0, CLI_JSON, AT(json), CLI_NOWHERE, "FILE", "@file",
      "write the results as JSON; without FILE to standard output instead of the table"},
     CLI_COMPUTE_ROWS(npos_eval_options, compute)};

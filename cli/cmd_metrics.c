@@ -25,8 +25,9 @@ static const cli_option rows[] = {
     {"protocol", 0, CLI_CHOICE, AT(options.protocol), CLI_NOWHERE, "NAME", "oe openood knn-ood",
      "how FPR95 and AUPR are taken: oe (default), openood or knn-ood"},
     {"seed", 0, CLI_UINT64, AT(options.seed), CLI_NOWHERE, "N", NULL, "of the bootstrap intervals"},
-    {"format", 0, CLI_CHOICE, AT(options.format), CLI_NOWHERE, "NAME", "table md csv latex json",
-     "of what is printed: table (default), md, csv, latex or json"},
+    {"format", 0, CLI_CHOICE, AT(options.format), CLI_NOWHERE, "NAME",
+     "table md csv latex json openood",
+     "of what is printed: table (default), md, csv, latex, json or openood (OpenOOD's own CSV)"},
     {"json", 0, CLI_JSON, AT(options.json), CLI_NOWHERE, "FILE", "@file",
      "write the results as JSON; without FILE to standard output instead of the table"}};
 

@@ -66,7 +66,9 @@ typedef struct npos_train_options {
                                 or NULL */
     const char *const *set; /* "key=value", set_count of them */
     int set_count;
-    int resume;           /* continue the run in `out` from its checkpoint */
+    int resume;       /* continue the run in `out` from its checkpoint */
+    const char *text; /* npos_import alone: T of npos text makes a zero-shot run of the CLIP model
+                             in `init`; NULL: it is a ResNet */
     int stop_after_epoch; /* > 0: save and return NPOS_INTERRUPTED after that many epochs; for tests
                              and split runs */
 } npos_train_options;
@@ -79,7 +81,11 @@ NPOS_MUST_CHECK npos_status npos_train(const npos_train_options *options);
 /* Makes a finished run of the weights in `init` as they are, without training: recipe.yaml, manifest.json,
  * model.safetensors (prototypes: the normalised mean of each class's z), bank.safetensors (embeddings of the training
  * images `data`).  Eval, score, embed, calibrate and report take it like any other.  `resume` and `stop_after_epoch`
- * must be 0.  Missing, unknown and wrongly shaped tensors are errors that name them (docs/import.md). */
+ * must be 0.  Missing, unknown and wrongly shaped tensors are errors that name them (docs/import.md).
+ *
+ * With `text`, `init` is a CLIP model as npos_text_options' and the run is zero-shot: images are compared with the
+ * classes' text embeddings (scores mcm, msp, maxlogit, energy).  `recipe` must be NULL; `data` may be, and then there
+ * are no training embeddings for knn.  T made with other weights is NPOS_INVALID_ARGUMENT. */
 NPOS_MUST_CHECK npos_status npos_import(const npos_train_options *options);
 
 /* ---- evaluate ---------------------------------------------------------------------------------
@@ -157,20 +163,22 @@ typedef struct npos_score_options {
     npos_compute compute;
     const char *run;
     const char *score;        /* NULL: the run's own */
-    const char *const *files; /* image files; "-" reads names, one a line, from `names` */
+    const char *const *files; /* image files; "-" reads the stream `names` */
     int file_count;
-    FILE *names; /* NULL unless files holds "-" */
+    FILE *names;        /* NULL unless files holds "-" */
+    const char *stream; /* what `names` holds: "names" of files, one a line (default), or "raw":
+                           binary PPM and PGM images, one behind the other */
     int has_threshold;
     double threshold; /* used when has_threshold; else the calibrated one */
     int neighbours;   /* adds that many nearest training samples to each line */
-    FILE *out;        /* one JSON object an image: file, score, threshold, verdict, class */
+    FILE *out; /* one JSON object an image: file, score, threshold, verdict, p_value, class */
 } npos_score_options;
 void npos_score_options_init(npos_score_options *options);
 /* A file that cannot be scored gives a line with "error" and the job goes on; the call then returns
  * NPOS_BAD_DATA. */
 NPOS_MUST_CHECK npos_status npos_score(const npos_score_options *options);
 
-/* ---- CLIP's text tower
+/* ---- CLIP's towers
  * ----------------------------------------------------------------------
  */
 
@@ -184,8 +192,26 @@ typedef struct npos_text_options {
 } npos_text_options;
 void npos_text_options_init(npos_text_options *options);
 /* Each class's direction: the normalised mean over templates of its prompts' normalised embeddings.
- * The file's metadata keep the names ("classes") and the prompts ("templates"), as JSON lists. */
+ * The file's metadata keep the names ("classes") and the prompts ("templates"), as JSON lists, and the
+ * hash of the weights ("weights"). */
 NPOS_MUST_CHECK npos_status npos_text(const npos_text_options *options);
+
+typedef struct npos_extract_options {
+    size_t struct_size;
+    npos_compute compute;
+    const char *clip; /* as npos_text_options' */
+    const char *data; /* SPEC */
+    const char *out;  /* folder, made if missing */
+    int block;        /* default 10: tokens that leave blocks 0..9 and enter block 10 */
+    int batch;  /* images at once; 0: what suits the device.  The tokens do not depend on it */
+    int resume; /* go on in an `out` that an extraction left unfinished */
+} npos_extract_options;
+void npos_extract_options_init(npos_extract_options *options);
+/* Writes all tokens of each image as float16 into chunks with checksums (docs/clip.md): what
+ * fine-tuning reads.  When it is stopped, by a signal, a full disk or an image that cannot be read, the
+ * chunks so far stay, and `resume` makes those that are missing.  A token that float16 cannot hold is
+ * NPOS_NOT_FINITE and names its image. */
+NPOS_MUST_CHECK npos_status npos_extract(const npos_extract_options *options);
 
 /* ---- embeddings -------------------------------------------------------------------------------
  */
@@ -201,6 +227,18 @@ typedef struct npos_embed_options {
 } npos_embed_options;
 void npos_embed_options_init(npos_embed_options *options);
 NPOS_MUST_CHECK npos_status npos_embed(const npos_embed_options *options);
+
+/* ---- weights for other programs ---------------------------------------------------------------
+ */
+
+typedef struct npos_export_options {
+    size_t struct_size;
+    const char *run;
+    const char *out; /* .pt or .pth: a state dict for PyTorch; or .safetensors */
+} npos_export_options;
+void npos_export_options_init(npos_export_options *options);
+/* Writes the weights under torchvision's names; what it has none for keeps ours. */
+NPOS_MUST_CHECK npos_status npos_export(const npos_export_options *options);
 
 /* ---- embeddings of other programs -------------------------------------------------------------
  */

@@ -28,7 +28,10 @@ static const struct {
             {"inference", npi_bench_inference, NULL, false},
             {"decode", npi_bench_decode, "uint8", false},
             {"step-cifar100", npi_bench_step_cifar100, NULL, true},
-            {"step-imagenet100", npi_bench_step_imagenet100, NULL, true}};
+            {"step-imagenet100", npi_bench_step_imagenet100, NULL, true},
+            {"clip-encoder", npi_bench_clip_encoder, NULL, true},
+            {"clip-features", npi_bench_clip_features, NULL, true},
+            {"clip-blocks", npi_bench_clip_blocks, NULL, true}};
 enum { ROWS = sizeof rows / sizeof *rows };
 
 void npos_bench_options_init(npos_bench_options *options) {
@@ -110,7 +113,7 @@ static npos_status choose(const char *only, unsigned *chosen) {
             return npi_hint(
                 npi_fail(NPOS_INVALID_ARGUMENT, "bench '%s' is not known", word),
                 "benchmarks: step, step-open, encoder, knn, synthesis, augment, inference, decode, "
-                "step-cifar100, step-imagenet100");
+                "step-cifar100, step-imagenet100, clip-encoder, clip-features, clip-blocks");
         *chosen |= 1u << found;
         at += length + (at[length] == ',');
     }

@@ -37,6 +37,12 @@ NPOS_MUST_CHECK npos_status npi_bench_step_open(npi_bench *bench);
 NPOS_MUST_CHECK npos_status npi_bench_step_cifar100(npi_bench *bench);
 NPOS_MUST_CHECK npos_status npi_bench_step_imagenet100(npi_bench *bench);
 
+/* CLIP ViT-B/16 with random weights: embeddings of 256 images (4 on hosts); their tokens behind block 9; blocks 10 and 11
+ * forward and backward for 800 images (8 on hosts), as fine-tuning runs them: of the last, row 0 alone. */
+NPOS_MUST_CHECK npos_status npi_bench_clip_encoder(npi_bench *bench);
+NPOS_MUST_CHECK npos_status npi_bench_clip_features(npi_bench *bench);
+NPOS_MUST_CHECK npos_status npi_bench_clip_blocks(npi_bench *bench);
+
 /* The 300th neighbour of 1,000 queries (10,000 on other than host devices) among 50,000 rows of 512 numbers. */
 NPOS_MUST_CHECK npos_status npi_bench_knn(npi_bench *bench);
 

@@ -200,7 +200,8 @@ static npos_status make_objective(network *net, const npi_recipe *recipe) {
     npi_device *dev = net->dev;
     const npi_step first = {.number = 1, .lr = 1e-3f, .head_lr = 1e-3f};
     npi_objective_desc desc = npi_settings_objective(recipe, CLASSES, net->model.dim);
-    NPI_TRY(npi_objective_create(npi_comm_self(), &net->model, net->plan, &desc, &net->objective));
+    NPI_TRY(npi_objective_create(npi_comm_self(), &net->model, npi_plan_encoder(net->plan), &desc,
+                                 &net->objective));
     NPI_TRY(random_images(dev, recipe->batch, &net->images));
     NPI_TRY(fill_labels(net, recipe->batch, desc.samples));
     NPI_TRY(fill_rings(net));

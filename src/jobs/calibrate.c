@@ -7,6 +7,7 @@
 #include "base/file.h"
 #include "base/memory.h"
 #include "io/json_text.h"
+#include "jobs/calibration_file.h"
 #include "jobs/choose_k.h"
 #include "jobs/compute.h"
 #include "jobs/fitted.h"
@@ -117,6 +118,7 @@ static npos_status calibrate(const npos_calibrate_options *options, npi_fitted *
     found.tpr = (double)accepted / (double)f->n;
     npi_clopper_pearson(accepted, f->n, 0.05, found.tpr_ci);
     NPI_TRY_GOTO(npi_strdup(&found.score, fitted->detectors->kind->name), done);
+    NPI_TRY_GOTO(npi_id_scores_write(fitted->run, &found, scores), done);
     NPI_TRY_GOTO(npi_run_set_calibration(fitted->run, &found), done);
     if (options->json)
         NPI_TRY_GOTO(write_json(options, &found), done);

@@ -98,3 +98,11 @@ done:
     npi_weights_close(file.weights);
     return status;
 }
+
+npos_status npi_clip_hash(const char *path, uint64_t *out) {
+    npi_weights *weights;
+    NPI_TRY(npi_weights_open(path, &weights));
+    npos_status status = npi_weights_hash(weights, out);
+    npi_weights_close(weights);
+    return status;
+}

@@ -33,4 +33,7 @@ typedef enum npi_clip_act {
 NPOS_MUST_CHECK npos_status npi_clip_load(npi_device *dev, const char *path, npi_clip_towers towers,
                                           npi_clip_act act, npi_clip *out);
 
+/* *out = npi_weights_hash of the model's files, both towers: what its tokens and texts carry. */
+NPOS_MUST_CHECK npos_status npi_clip_hash(const char *path, uint64_t *out);
+
 #endif

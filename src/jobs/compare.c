@@ -349,6 +349,8 @@ static npos_status compare(job *j) {
     npi_comparison *c = &j->comparison;
     npi_format_kind format;
     NPI_TRY(npi_format_parse(o->format, &format));
+    if (format == NPI_FORMAT_OPENOOD)
+        return npi_fail(NPOS_INVALID_ARGUMENT, "format 'openood' has no place for comparisons");
     NPI_TRY(npi_methods_read(o->runs, o->run_count, o->seeds, &j->methods));
     c->seed = o->seed;
     c->protocol = j->methods.list[0].run[0].evaluation.protocol;

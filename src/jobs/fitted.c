@@ -6,6 +6,7 @@
 #include "data/stream.h"
 #include "jobs/compute.h"
 #include "jobs/external.h"
+#include "jobs/fitted_file.h"
 
 /* Beside another device the processor decodes ahead.  A host device needs the cores itself: there
  * decoding and embedding take turns, in blocks so large that the turns cost nothing. */
@@ -35,6 +36,29 @@ static npos_status take_bank(npi_fitted *fitted) {
     return NPOS_OK;
 }
 
+/* Takes what was fitted before, fits what was not and saves it: a run that cannot be written to, as one
+ * of somebody else, is fitted anew each time. */
+static npos_status fit_or_restore(npi_fitted *fitted, const char *scores) {
+    npi_detector_model *model = &fitted->model;
+    npi_fitted_file file;
+    bool anew = false;
+    npos_status status = npi_fitted_file_open(fitted->run, &file);
+    model->saved = file.saved;
+    model->saved_count = file.count;
+    if (status == NPOS_OK)
+        status = npi_detectors_fit(scores, model, &fitted->detectors, &fitted->count);
+    for (int i = 0; status == NPOS_OK && i < fitted->count; i++)
+        anew |= fitted->detectors[i].kind->arrays && !fitted->detectors[i].restored;
+    if (anew)
+        status = npi_fitted_file_write(fitted->run, fitted->detectors, fitted->count, &file);
+    if (anew && status == NPOS_IO)
+        status = NPOS_OK;
+    model->saved = NULL;
+    model->saved_count = 0;
+    npi_fitted_file_close(&file);
+    return status;
+}
+
 npos_status npi_fitted_open(const char *path, const npos_compute *compute, const char *scores,
                             bool with_bank, npi_fitted *out) {
     memset(out, 0, sizeof *out);
@@ -54,12 +78,18 @@ npos_status npi_fitted_open(const char *path, const npos_compute *compute, const
                                       .knn_k = run->calibration.knn_k > 0 ? run->calibration.knn_k
                                                                           : run->recipe.knn_k,
                                       .weight = run->weight,
-                                      .bias = run->bias};
+                                      .bias = run->bias,
+                                      .has_perturbed = npi_run_perturbs(run),
+                                      .has_text = run->text != NULL};
     if (!scores)
         scores = run->recipe.score;
     if (with_bank || npi_detectors_need(scores, NPI_NEEDS_BANK))
         NPI_TRY(take_bank(out));
-    return npi_detectors_fit(scores, &out->model, &out->detectors, &out->count);
+    NPI_TRY(fit_or_restore(out, scores));
+    for (int i = 0; i < out->count; i++)
+        if (out->detectors[i].kind->needs & NPI_NEEDS_PERTURBED)
+            return npi_run_perturb(run);
+    return NPOS_OK;
 }
 
 npi_outputs npi_outputs_of(const npi_features *features) {
@@ -70,7 +100,8 @@ npi_outputs npi_outputs_of(const npi_features *features) {
                          .h = features->h,
                          .z = features->z,
                          .phi = features->phi,
-                         .logits = features->logits};
+                         .logits = features->logits,
+                         .perturbed = features->perturbed};
 }
 
 /* Makes room for n images where the first block's features say which members there are. */
@@ -86,6 +117,9 @@ static npos_status make_room(const npi_features *block, int64_t n, npi_features 
     if (block->logits)
         NPI_TRY(
             npi_alloc(&out->logits, rows * (size_t)out->classes, sizeof *out->logits, "logits"));
+    if (block->perturbed)
+        NPI_TRY(npi_alloc(&out->perturbed, rows * (size_t)out->classes, sizeof *out->perturbed,
+                          "logits of perturbed images"));
     return NPOS_OK;
 }
 
@@ -123,6 +157,7 @@ static npos_status embed_block(const npi_fitted *fitted, const npos_compute *com
         put_rows(out->z, block.z, first, rows, out->proj);
         put_rows(out->phi, block.phi, first, rows, 1);
         put_rows(out->logits, block.logits, first, rows, out->classes);
+        put_rows(out->perturbed, block.perturbed, first, rows, out->classes);
     }
     npi_features_clear(&block);
     return status;

@@ -123,6 +123,9 @@ npos_status npi_model_file_write(const char *path, const npi_model_file *model) 
     if (status == NPOS_OK && model->prototypes)
         status = npi_tensor_list_add(&list, "", "prototypes", NPI_F32, 2,
                                      (int64_t[]){model->classes, model->proj}, model->prototypes);
+    if (status == NPOS_OK && model->text)
+        status = npi_tensor_list_add(&list, "", "text", NPI_F32, 2,
+                                     (int64_t[]){model->classes, model->dim}, model->text);
     if (status == NPOS_OK && c && c->score)
         status = npi_format(
             &calibration,

@@ -37,7 +37,9 @@ typedef struct npi_model_file {
     const npi_params *params;
     int classes, proj;
     char *const *class_names;
-    const float *prototypes;            /* NULL: none */
+    const float *prototypes; /* NULL: none */
+    const float *
+        text; /* [classes][dim] of a CLIP run (jobs/run_clip.h), whose params are its head's; NULL: none */
     const npi_calibration *calibration; /* NULL: none */
     /* A run without a network (params NULL): the classifier's weights, or NULL, and whether there are
      * logits at all. */

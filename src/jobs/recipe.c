@@ -206,6 +206,10 @@ static npos_status check_images(const npi_recipe *r) {
 
 npos_status npi_recipe_check(const npi_recipe *r) {
     NPI_TRY(check_images(r));
+    if ((strcmp(r->method, "clip") == 0) != (strcmp(r->encoder, "clip") == 0))
+        return npi_fail(NPOS_INVALID_ARGUMENT,
+                        "method '%s' with encoder '%s': clip goes with clip alone", r->method,
+                        r->encoder);
     bool npos = strcmp(r->method, "npos") == 0;
     if (npos && r->k > r->ring)
         return npi_fail(NPOS_INVALID_ARGUMENT,

@@ -16,14 +16,16 @@
 #define NPI_RECIPE_MAP(X)                                                                          \
     X(TEXT, name, "custom", 0, 0, "what the recipe is called")                                     \
     X(TEXT, method, "npos", 0, 0,                                                                  \
-      "{npos, cider, vos, ce}: how outliers are made and what is trained")                         \
+      "{npos, cider, vos, ce, clip}: how outliers are made and what is trained; clip: a run of "   \
+      "CLIP's image tower")                                                                        \
     X(TEXT, compat, "none", 0, 0,                                                                  \
       "{none, authors}: repeat the authors' bugs (docs/differences.md)")                           \
     X(TEXT, data, "", 0, 0, "training images, a SPEC")                                             \
     X(TEXT, test, "", 0, 0,                                                                        \
       "test images of the same classes, a SPEC; empty: the data's own #test split")                \
     X(TEXT, encoder, "resnet18", 0, 0,                                                             \
-      "{resnet18, resnet34, resnet50, resnet101, resnet-small, none}; none: a run of npos fit")    \
+      "{resnet18, resnet34, resnet50, resnet101, resnet-small, none, clip}; none: a run of "       \
+      "npos fit; clip: the model in RUN/clip")                                                     \
     X(TEXT, stem, "3x3", 0, 0,                                                                     \
       "{3x3, 3x3s2, 7x7}: 3x3 stride 1; 3x3 stride 2; 7x7 stride 2 with max-pool")                 \
     X(INT, width, 64, 8, 1024, "channels of the stem and the first stage")                         \
@@ -38,9 +40,13 @@
     X(INT, start_epoch, 200, 0, 100000, "first epoch with outliers")                               \
     X(REAL, lr, 0.5, 0, 1000, "learning rate")                                                     \
     X(REAL, head_lr_scale, 1, 0, 1000, "the outlier head's rate, as a factor of lr")               \
-    X(INT, warmup_epochs, 0, 0, 100000, "linear warm-up; 0: none, or 10 epochs where batch > 256") \
+    X(INT, warmup_epochs, 0, 0, 100000,                                                            \
+      "linear warm-up; 0: none, or 10 epochs where batch > 256 and the schedule is cosine")        \
     X(REAL, warmup_from, 0.01, 0, 1000, "rate at the first step of the warm-up")                   \
-    X(REAL, lr_decay, 0.1, 0, 1, "the cosine ends at lr * lr_decay^3")                             \
+    X(TEXT, schedule, "cosine", 0, 0,                                                              \
+      "{cosine, step}: cosine by epoch; or lr, times lr_decay from drop_epoch on")                 \
+    X(REAL, lr_decay, 0.1, 0, 1, "the cosine ends at lr * lr_decay^3; step: see schedule")         \
+    X(INT, drop_epoch, 60, 1, 100000, "step: first epoch at the lower rate")                       \
     X(REAL, momentum, 0.9, 0, 1, "of SGD")                                                         \
     X(BOOL, nesterov, 1, 0, 1, "Nesterov's form of momentum")                                      \
     X(REAL, weight_decay, 1e-4, 0, 10, "on every parameter")                                       \
@@ -83,10 +89,12 @@
       "streamed "                                                                                  \
       "where they take more than 8 GB or crop_filter is bicubic")                                  \
     X(TEXT, score, "knn", 0, 0,                                                                    \
-      "{knn, head, prototype, msp, maxlogit, energy, gen, react, ash, she, vim, mahalanobis, "     \
-      "relative_mahalanobis}: the model's own score")                                              \
+      "{knn, head, prototype, msp, maxlogit, energy, gen, odin, react, ash, she, vim, "            \
+      "mahalanobis, "                                                                              \
+      "relative_mahalanobis, mcm}: the model's own score")                                         \
     X(INT, knn_k, 300, 1, 10000000, "neighbour of the k-NN score")                                 \
-    X(INT, checkpoint_every, 1, 1, 100000, "epochs between checkpoints")                           \
+    X(INT, checkpoint_every, 0, 0, 100000,                                                         \
+      "epochs between checkpoints; 0: as many as take a twentieth of the time")                    \
     X(INT, seed, 0, 0, 2147483647, "of every random draw")
 
 typedef struct npi_recipe {

@@ -6,7 +6,9 @@
 #include "base/memory.h"
 #include "jobs/compute.h"
 #include "jobs/model_file.h"
+#include "jobs/run_clip.h"
 #include "jobs/settings.h"
+#include "nn/perturb.h"
 
 /* The network of an opened run with what its heads need on the device. */
 typedef struct network {
@@ -16,6 +18,7 @@ typedef struct network {
     npi_augment_desc normalise;
     float *h, *hidden, *raw, *z, *phi_hidden, *phi, *logits; /* of a pass */
     uint8_t *images;
+    npi_perturb *perturb; /* NULL: not asked for */
 } network;
 
 void npi_features_clear(npi_features *features) {
@@ -23,6 +26,7 @@ void npi_features_clear(npi_features *features) {
     npi_free(features->z);
     npi_free(features->phi);
     npi_free(features->logits);
+    npi_free(features->perturbed);
     *features = (npi_features){0};
 }
 
@@ -72,6 +76,7 @@ static void free_network(npi_device *dev, network *net) {
                          net->phi_hidden, net->phi,    net->logits, net->images};
     for (size_t i = 0; i < sizeof all / sizeof *all; i++)
         dev->memory->free(dev, all[i]);
+    npi_perturb_free(net->perturb);
     npi_plan_free(net->plan);
     npi_model_free(&net->model);
     npi_free(net);
@@ -153,6 +158,10 @@ static npos_status open_parts(npi_run *run, const npos_compute *compute) {
         status = read_external(run, file);
         goto done;
     }
+    if (strcmp(run->recipe.encoder, "clip") == 0) {
+        status = npi_run_clip_open(run, file, model);
+        goto done;
+    }
     NPI_TRY_GOTO(npi_alloc(&net, 1, sizeof *net, "network"), done);
     run->network = net;
     NPI_TRY_GOTO(make_network(run, net), done);
@@ -183,12 +192,14 @@ void npi_run_close(npi_run *run) {
         return;
     if (run->dev)
         free_network(run->dev, run->network);
+    npi_run_clip_close(run);
     npi_device_close(run->dev);
     npi_class_names_free(run->class_names, run->classes);
     npi_bank_clear(&run->bank);
     npi_recipe_clear(&run->recipe);
     npi_free(run->calibration.score);
     npi_free(run->prototypes);
+    npi_free(run->text);
     npi_free(run->weight);
     npi_free(run->bias);
     npi_free(run->path);
@@ -247,12 +258,35 @@ static npos_status pass(npi_run *run, const uint8_t *pixels, int64_t first, int 
     NPI_TRY(fetch(dev, net->h, out->h, first, n, out->dim));
     NPI_TRY(fetch(dev, net->z, out->z, first, n, out->proj));
     NPI_TRY(fetch(dev, net->phi, out->phi, first, n, 1));
-    return fetch(dev, net->logits, out->logits, first, n, out->classes);
+    NPI_TRY(fetch(dev, net->logits, out->logits, first, n, out->classes));
+    if (!net->perturb)
+        return NPOS_OK;
+    NPI_TRY(dev->augment->normalise(dev, &net->normalise, net->images, 0, net->pass,
+                                    npi_perturb_input(net->perturb)));
+    NPI_TRY(npi_perturb_run(net->perturb, npi_plan_input(net->plan)));
+    NPI_TRY(npi_plan_forward(net->plan, net->h));
+    NPI_TRY(run_heads(dev, net));
+    return fetch(dev, net->logits, out->perturbed, first, n, out->classes);
+}
+
+bool npi_run_perturbs(const npi_run *run) {
+    return run->network && run->has_classifier && run->dev->compute == NPI_F32;
+}
+
+npos_status npi_run_perturb(npi_run *run) {
+    network *net = run->network;
+    const float *std = net->normalise.std;
+    const npi_perturb_desc desc = {
+        NPI_ODIN_EPSILON, NPI_ODIN_TEMPERATURE, {std[0], std[1], std[2]}};
+    return net->perturb ? NPOS_OK
+                        : npi_perturb_create(&net->model, net->pass, &desc, &net->perturb);
 }
 
 npos_status npi_run_features(npi_run *run, const uint8_t *pixels, int64_t n,
                              const npos_compute *compute, const char *phase, npi_features *out) {
     const network *net = run->network;
+    if (run->clip)
+        return npi_run_clip_features(run, pixels, n, compute, phase, out);
     if (!net)
         return npi_hint(
             npi_fail(NPOS_UNSUPPORTED, "%s has no network to see images with", run->path),
@@ -272,6 +306,10 @@ npos_status npi_run_features(npi_run *run, const uint8_t *pixels, int64_t n,
         NPI_TRY_GOTO(npi_alloc(&out->z, rows * (size_t)m->proj, sizeof(float), "projections"),
                      done);
     }
+    if (net->perturb)
+        NPI_TRY_GOTO(npi_alloc(&out->perturbed, rows * (size_t)out->classes, sizeof(float),
+                               "logits of perturbed images"),
+                     done);
     if (m->has_phi)
         NPI_TRY_GOTO(npi_alloc(&out->phi, rows, sizeof(float), "head's logits"), done);
     status = NPOS_OK;
@@ -291,7 +329,8 @@ npos_status npi_run_set_calibration(npi_run *run, const npi_calibration *calibra
     network *net = run->network;
     char *path, *score;
     NPI_TRY(npi_path_join(&path, run->path, "model.safetensors"));
-    npi_model_file model = {.params = net ? &net->model.params : NULL,
+    npi_model_file model = {.params = net ? &net->model.params : npi_run_clip_params(run),
+                            .text = run->text,
                             .classes = run->classes,
                             .proj = run->proj,
                             .class_names = run->class_names,

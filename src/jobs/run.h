@@ -18,10 +18,11 @@
 typedef struct npi_features {
     int64_t n;
     int dim, proj, classes;
-    float *h;      /* [n][dim] penultimate embeddings */
-    float *z;      /* [n][proj] normalised projections */
-    float *phi;    /* [n] the outlier head's logit, larger = more in-distribution */
-    float *logits; /* [n][classes] of the classifier (method ce) */
+    float *h;         /* [n][dim] penultimate embeddings */
+    float *z;         /* [n][proj] normalised projections */
+    float *phi;       /* [n] the outlier head's logit, larger = more in-distribution */
+    float *logits;    /* [n][classes] of the classifier (method ce), or cosines (CLIP) */
+    float *perturbed; /* [n][classes] its logits of perturbed images; after npi_run_perturb */
 } npi_features;
 void npi_features_clear(npi_features *features);
 
@@ -43,6 +44,7 @@ typedef struct npi_calibration {
     int knn_k; /* chosen on validation images; 0: the recipe's */
 } npi_calibration;
 
+typedef struct npi_run_clip npi_run_clip;
 typedef struct npi_run npi_run;
 struct npi_run {
     char *path;
@@ -54,11 +56,14 @@ struct npi_run {
     float *prototypes; /* [classes][proj], unit rows; NULL where the method has none */
     bool has_head, has_classifier;
     float *weight,
-        *bias;     /* [classes][dim], [classes] of the classifier; NULL where there is none */
+        *bias; /* [classes][dim], [classes] of the classifier; NULL where there is none */
+    float *
+        text; /* [classes][dim] unit rows of CLIP's text tower; NULL where the run is none of CLIP */
     npi_bank bank; /* empty (n 0) until npi_run_bank */
     npi_calibration calibration;
     bool external; /* no network: other programs' embeddings come as SPECs (jobs/external.h) */
-    void *network; /* jobs/run.c's own; NULL where external */
+    void *network; /* jobs/run.c's own; NULL where external or CLIP's */
+    struct npi_run_clip *clip; /* jobs/run_clip.h's own; NULL where the network is no CLIP */
 };
 
 /* Opens a run on the device that `compute` names.  Missing files, unknown, missing or wrongly
@@ -76,6 +81,14 @@ NPOS_MUST_CHECK npos_status npi_run_bank(npi_run *run);
 NPOS_MUST_CHECK npos_status npi_run_features(npi_run *run, const uint8_t *pixels, int64_t n,
                                              const npos_compute *compute, const char *phase,
                                              npi_features *out);
+
+/* Whether the network can say what perturbed images are: a classifier, in float32.  In bfloat16 ODIN's
+ * step is as small as the rounding of the images. */
+bool npi_run_perturbs(const npi_run *run);
+
+/* From here on npi_run_features gives `perturbed` too, at about four times the work.  Call only where
+ * npi_run_perturbs. */
+NPOS_MUST_CHECK npos_status npi_run_perturb(npi_run *run);
 
 /* Stores the calibration in model.safetensors (rewritten whole). */
 NPOS_MUST_CHECK npos_status npi_run_set_calibration(npi_run *run,

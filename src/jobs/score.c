@@ -5,7 +5,9 @@
 #include <string.h>
 
 #include "base/memory.h"
+#include "data/image_frames.h"
 #include "io/json_text.h"
+#include "jobs/calibration_file.h"
 #include "jobs/compute.h"
 #include "jobs/external.h"
 #include "jobs/fitted.h"
@@ -13,18 +15,21 @@
 #include "npos/npos.h"
 #include "ood/accuracy.h"
 
-enum { BLOCK = 64 /* images that go through the network together */, ERROR_BYTES = 512 };
+enum { ERROR_BYTES = 512, HELD_BYTES = 64 << 20 /* of raw images that wait for their resize */ };
 
 void npos_score_options_init(npos_score_options *options) {
     memset(options, 0, sizeof *options);
     options->struct_size = sizeof *options;
     options->compute = npi_compute_defaults();
+    options->stream = "names";
 }
 
 /* One image of the block: its name, and why it has no pixels. */
 typedef struct slot {
     char *file;
-    int row; /* of the block's pixels; -1: `error` says why not */
+    npi_image raw; /* of a raw image, until it is resized */
+    bool resized;  /* its pixels are in the block */
+    int row;       /* of the block's pixels; -1: `error` says why not */
     char error[ERROR_BYTES];
 } slot;
 
@@ -33,17 +38,30 @@ typedef struct job {
     npi_fitted fitted;
     bool has_threshold;
     double threshold;
-    slot slots[BLOCK];
+    npi_id_scores id; /* of the calibration, for p-values */
+    int block;        /* images that go through the network together: whole passes */
+    slot *slots;      /* [block] */
     int filled;
-    uint8_t *pixels; /* [BLOCK] images of the model's size */
-    size_t image_bytes;
-    int64_t done, broken;
+    uint8_t *pixels; /* [block] images of the model's size */
+    size_t image_bytes, held;
+    int64_t done, broken, frames;
 } job;
 
-static npos_status read_image(const job *j, const char *file, uint8_t *to) {
-    npi_image stored = {0}, fitting = {0};
+static void clear_slots(job *j) {
+    for (int i = 0; i < j->filled; i++) {
+        npi_free(j->slots[i].file);
+        npi_image_clear(&j->slots[i].raw);
+        j->slots[i] = (slot){0};
+    }
+    j->filled = 0;
+}
+
+static npos_status read_image(const job *j, slot *s, uint8_t *to) {
+    npi_image stored = s->raw, fitting = {0};
     npos_status status;
-    NPI_TRY_GOTO(npi_image_read(file, &stored), done);
+    s->raw = (npi_image){0};
+    if (!stored.pixels)
+        NPI_TRY_GOTO(npi_image_read(s->file, &stored), done);
     NPI_TRY_GOTO(npi_transform_apply(&j->fitted.run->transform, &stored, &fitting), done);
     memcpy(to, fitting.pixels, j->image_bytes);
 done:
@@ -52,19 +70,27 @@ done:
     return status;
 }
 
-/* Decodes the block side by side, then closes the gaps that broken files left.  Returns the number
- * of images. */
-static int read_block(job *j) {
-    int images = 0;
+/* Decodes what waits in the block side by side. */
+static void read_waiting(job *j) {
 #pragma omp parallel for schedule(dynamic)
     for (int i = 0; i < j->filled; i++) {
         slot *s = &j->slots[i];
+        if (s->resized)
+            continue;
         s->row = i;
-        if (read_image(j, s->file, j->pixels + (size_t)i * j->image_bytes) != NPOS_OK) {
+        s->resized = true;
+        if (read_image(j, s, j->pixels + (size_t)i * j->image_bytes) != NPOS_OK) {
             s->row = -1;
             snprintf(s->error, sizeof s->error, "%s", npos_error_message());
         }
     }
+    j->held = 0;
+}
+
+/* Decodes the block, then closes the gaps that broken files left.  Returns the number of images. */
+static int read_block(job *j) {
+    int images = 0;
+    read_waiting(j);
     for (int i = 0; i < j->filled; i++) {
         slot *s = &j->slots[i];
         if (s->row < 0)
@@ -79,8 +105,8 @@ static int read_block(job *j) {
 
 /* What a block's images are found to be. */
 typedef struct found {
-    double score[BLOCK], confidence[BLOCK];
-    int32_t class_of[BLOCK];
+    double *score, *confidence; /* [images] */
+    int32_t *class_of;          /* [images] */
     bool classified;
     int64_t *neighbour; /* [images][neighbours] */
     float *distance;
@@ -138,6 +164,8 @@ static npos_status print_line(const job *j, const slot *s, const found *f) {
             : score >= j->threshold ? json_string("id")
                                     : json_string("ood"),
             &ok);
+        put(line, "p_value",
+            j->id.n > 0 ? npi_json_number(npi_id_p_value(&j->id, score)) : json_null(), &ok);
         if (f->classified) {
             put(line, "class", npi_json_text(j->fitted.run->class_names[f->class_of[s->row]]), &ok);
             put(line, "confidence", npi_json_number(f->confidence[s->row]), &ok);
@@ -192,11 +220,14 @@ static npos_status score_images(job *j, int images, found *f) {
  * are images to be read. */
 static npos_status flush_block(job *j, const npi_outputs *ready) {
     found f = {0};
-    size_t listed = (size_t)BLOCK * (size_t)j->options->neighbours;
+    size_t block = (size_t)j->block, listed = block * (size_t)j->options->neighbours;
     const npos_compute *compute = &j->options->compute;
     npos_status status = NPOS_OK;
     if (j->filled == 0)
         return NPOS_OK;
+    NPI_TRY_GOTO(npi_alloc(&f.score, block, sizeof *f.score, "scores"), done);
+    NPI_TRY_GOTO(npi_alloc(&f.confidence, block, sizeof *f.confidence, "scores"), done);
+    NPI_TRY_GOTO(npi_alloc(&f.class_of, block, sizeof *f.class_of, "classes"), done);
     NPI_TRY_GOTO(npi_alloc(&f.neighbour, listed, sizeof *f.neighbour, "neighbours"), done);
     NPI_TRY_GOTO(npi_alloc(&f.distance, listed, sizeof *f.distance, "neighbours"), done);
     int images = ready ? 0 : read_block(j);
@@ -216,9 +247,10 @@ static npos_status flush_block(job *j, const npi_outputs *ready) {
     j->done += j->filled;
     status = npi_compute_progress(compute, "score", j->done, 0, NULL);
 done:
-    for (int i = 0; i < j->filled; i++)
-        npi_free(j->slots[i].file);
-    j->filled = 0;
+    clear_slots(j);
+    npi_free(f.score);
+    npi_free(f.confidence);
+    npi_free(f.class_of);
     npi_free(f.neighbour);
     npi_free(f.distance);
     return status;
@@ -230,9 +262,9 @@ static npos_status score_rows(job *j, const char *spec) {
     npi_features features = {0};
     npos_status status;
     NPI_TRY_GOTO(npi_external_features(j->fitted.run, spec, 0, 0, &images, &features), done);
-    for (int64_t first = 0; first < features.n; first += BLOCK) {
+    for (int64_t first = 0; first < features.n; first += j->block) {
         npi_outputs rows = npi_outputs_of(&features);
-        rows.n = features.n - first < BLOCK ? features.n - first : BLOCK;
+        rows.n = features.n - first < j->block ? features.n - first : j->block;
         rows.h += first * rows.dim;
         rows.z += first * rows.proj;
         rows.logits = rows.logits ? rows.logits + first * rows.classes : NULL;
@@ -254,7 +286,27 @@ static npos_status take(job *j, const char *file) {
         return score_rows(j, file);
     NPI_TRY(npi_strdup(&j->slots[j->filled].file, file));
     j->filled++;
-    return j->filled == BLOCK ? flush_block(j, NULL) : NPOS_OK;
+    return j->filled == j->block ? flush_block(j, NULL) : NPOS_OK;
+}
+
+/* Raw images are resized as they come, so that large ones do not fill the memory. */
+static npos_status take_frames(job *j) {
+    for (;;) {
+        slot *s = &j->slots[j->filled];
+        bool end;
+        npos_status status = npi_image_frame_read(j->options->names, &s->raw, &end);
+        if (status != NPOS_OK)
+            return npi_fail_in(status, "image %lld", (long long)j->frames);
+        if (end)
+            return NPOS_OK;
+        NPI_TRY(npi_format(&s->file, "image %lld", (long long)j->frames++));
+        j->held += (size_t)s->raw.width * (size_t)s->raw.height * (size_t)s->raw.channels;
+        j->filled++;
+        if (j->held >= HELD_BYTES)
+            read_waiting(j);
+        if (j->filled == j->block)
+            NPI_TRY(flush_block(j, NULL));
+    }
 }
 
 static npos_status take_names(job *j) {
@@ -299,14 +351,18 @@ static npos_status open_job(job *j) {
     }
     j->image_bytes =
         (size_t)run->transform.size * (size_t)run->transform.size * (size_t)run->transform.channels;
-    return npi_alloc(&j->pixels, BLOCK, j->image_bytes, "images");
+    j->block = npi_compute_pass(run->dev, run->transform.size);
+    NPI_TRY(npi_id_scores_read(run, fitted->detectors->kind->name, &j->id));
+    NPI_TRY(npi_alloc(&j->slots, (size_t)j->block, sizeof *j->slots, "names"));
+    return npi_alloc(&j->pixels, (size_t)j->block, j->image_bytes, "images");
 }
 
 static npos_status score_all(job *j) {
     NPI_TRY(open_job(j));
     for (int i = 0; i < j->options->file_count; i++)
-        NPI_TRY(strcmp(j->options->files[i], "-") == 0 ? take_names(j)
-                                                       : take(j, j->options->files[i]));
+        NPI_TRY(strcmp(j->options->files[i], "-") != 0   ? take(j, j->options->files[i])
+                : strcmp(j->options->stream, "raw") == 0 ? take_frames(j)
+                                                         : take_names(j));
     NPI_TRY(flush_block(j, NULL));
     if (j->broken > 0)
         return npi_fail(NPOS_BAD_DATA, "%lld of %lld files could not be scored",
@@ -318,6 +374,9 @@ npos_status npos_score(const npos_score_options *options) {
     NPI_CHECK_OPTIONS(options, "npos_score");
     if (!options->out)
         return npi_fail(NPOS_INVALID_ARGUMENT, "npos_score: no stream for the lines was given");
+    if (strcmp(options->stream, "names") != 0 && strcmp(options->stream, "raw") != 0)
+        return npi_fail(NPOS_INVALID_ARGUMENT, "stream '%s', expected names or raw",
+                        options->stream);
     if (options->neighbours < 0)
         return npi_fail(NPOS_INVALID_ARGUMENT, "neighbours: %d, expected 0 or more",
                         options->neighbours);
@@ -330,8 +389,9 @@ npos_status npos_score(const npos_score_options *options) {
     NPI_TRY(npi_alloc(&j, 1, sizeof *j, "scoring"));
     j->options = options;
     npos_status status = score_all(j);
-    for (int i = 0; i < j->filled; i++)
-        npi_free(j->slots[i].file);
+    clear_slots(j);
+    npi_free(j->slots);
+    npi_id_scores_clear(&j->id);
     npi_free(j->pixels);
     npi_fitted_close(&j->fitted);
     npi_free(j);

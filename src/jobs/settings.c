@@ -6,8 +6,9 @@ npi_method npi_settings_method(const npi_recipe *r) {
     static const char *const names[] = {[NPI_METHOD_NPOS] = "npos",
                                         [NPI_METHOD_CIDER] = "cider",
                                         [NPI_METHOD_VOS] = "vos",
-                                        [NPI_METHOD_CE] = "ce"};
-    for (int i = 0; i < 4; i++)
+                                        [NPI_METHOD_CE] = "ce",
+                                        [NPI_METHOD_CLIP] = "clip"};
+    for (int i = 0; i < 5; i++)
         if (strcmp(r->method, names[i]) == 0)
             return (npi_method)i;
     return NPI_METHOD_NPOS; /* the recipe's reader lets no other name pass */
@@ -104,9 +105,15 @@ npi_objective_desc npi_settings_objective(const npi_recipe *r, int classes, int 
 npi_schedule npi_settings_schedule(const npi_recipe *r, int steps) {
     enum { LARGE_BATCH = 256, LARGE_BATCH_WARMUP = 10 }; /* SupCon's rule, kept by CIDER and NPOS */
     int warmup = r->warmup_epochs;
-    if (warmup == 0 && r->batch > LARGE_BATCH)
+    bool cosine = strcmp(r->schedule, "cosine") == 0;
+    if (cosine && warmup == 0 && r->batch > LARGE_BATCH)
         warmup = r->epochs < LARGE_BATCH_WARMUP ? r->epochs : LARGE_BATCH_WARMUP;
-    return (npi_schedule){r->lr,     r->lr * r->lr_decay * r->lr_decay * r->lr_decay,
-                          r->epochs, steps,
-                          warmup,    r->warmup_from};
+    return (npi_schedule){r->lr,
+                          r->lr * r->lr_decay * r->lr_decay * r->lr_decay,
+                          r->epochs,
+                          steps,
+                          warmup,
+                          r->warmup_from,
+                          cosine ? 0 : r->drop_epoch,
+                          r->lr_decay};
 }

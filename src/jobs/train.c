@@ -4,6 +4,7 @@
 #include "base/clock.h"
 #include "base/memory.h"
 #include "jobs/compute.h"
+#include "jobs/import_clip.h"
 #include "jobs/options.h"
 #include "jobs/trainer.h"
 
@@ -46,6 +47,15 @@ static npos_status interrupt(npi_trainer *t) {
                     "go on with: npos train --out %s --resume", t->options->out);
 }
 
+/* Behind an epoch.  Left to itself, saving may take a twentieth of the time since the last, so that a kill loses little and
+ * epochs of a second are not held up. */
+static bool save_is_due(const npi_trainer *t) {
+    int every = t->recipe.checkpoint_every;
+    if (t->epoch == t->recipe.epochs)
+        return true;
+    return every > 0 ? t->epoch % every == 0 : npi_seconds() - t->saved_at > 20 * t->save_seconds;
+}
+
 static npos_status run_epoch(npi_trainer *t) {
     npi_permutation((uint64_t)t->recipe.seed, NPI_RANDOM_PERMUTATION, (uint64_t)t->epoch, t->order,
                     (int32_t)t->images.count);
@@ -71,7 +81,7 @@ static npos_status run_epoch(npi_trainer *t) {
     bool last = t->epoch == t->recipe.epochs;
     if (!last && (told_last != NPOS_OK || t->epoch == t->options->stop_after_epoch))
         return interrupt(t);
-    return last || t->epoch % t->recipe.checkpoint_every == 0 ? npi_trainer_save(t) : NPOS_OK;
+    return save_is_due(t) ? npi_trainer_save(t) : NPOS_OK;
 }
 
 static npos_status run(npi_trainer *t) {
@@ -116,6 +126,8 @@ npos_status npos_import(const npos_train_options *options) {
     NPI_CHECK_OPTIONS(options, "npos_import");
     if (!options->init)
         return npi_fail(NPOS_INVALID_ARGUMENT, "npos_import: no weights were given");
+    if (options->text)
+        return npi_import_clip(options);
     if (options->resume)
         return npi_fail(NPOS_INVALID_ARGUMENT, "npos_import: an import cannot be resumed");
     npi_trainer trainer = {0};

@@ -12,6 +12,7 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "base/clock.h"
 #include "base/memory.h"
 #include "jobs/model_file.h"
 #include "jobs/trainer.h"
@@ -74,6 +75,7 @@ static npos_status check_finite(const npi_trainer *t, const npi_tensor_list *lis
 }
 
 npos_status npi_trainer_save(npi_trainer *t) {
+    double start = npi_seconds();
     npi_tensor_list list = {0};
     char *path = NULL, epoch[24], step[24], hash[24];
     snprintf(epoch, sizeof epoch, "%d", t->epoch);
@@ -91,6 +93,8 @@ npos_status npi_trainer_save(npi_trainer *t) {
     if (status == NPOS_OK) {
         t->saved_epoch = t->epoch;
         t->saved_step = t->step;
+        t->saved_at = npi_seconds();
+        t->save_seconds = t->saved_at - start;
     }
     npi_tensor_list_clear(&list);
     npi_free(path);

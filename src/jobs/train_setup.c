@@ -158,7 +158,8 @@ npos_status npi_trainer_plan(npi_trainer *t) {
     NPI_TRY(npi_model_create(dev, &model, true, &t->model));
     NPI_TRY(npi_plan_create(&t->model, samples, true, &t->plan));
     npi_objective_desc objective = npi_settings_objective(r, classes, t->model.dim);
-    NPI_TRY(npi_objective_create(npi_comm_self(), &t->model, t->plan, &objective, &t->objective));
+    NPI_TRY(npi_objective_create(npi_comm_self(), &t->model, npi_plan_encoder(t->plan), &objective,
+                                 &t->objective));
     t->augment = npi_settings_augment(r);
     t->schedule = npi_settings_schedule(r, (int)(t->images.count / r->batch));
     NPI_TRY(npi_trainer_input_plan(t));

@@ -70,7 +70,10 @@ npos_status npi_arch_build(const npi_arch_desc *desc, npi_arch *out) {
             found = i;
     if (found < 0)
         return npi_fail(NPOS_INVALID_ARGUMENT, "encoder '%s' is %s", desc->encoder,
-                        strcmp(desc->encoder, "none") == 0 ? "no network" : "not known");
+                        strcmp(desc->encoder, "none") == 0 ? "no network"
+                        : strcmp(desc->encoder, "clip") == 0
+                            ? "no ResNet: npos train cannot train it"
+                            : "not known");
     bool large = strcmp(desc->stem, "7x7") == 0, half = strcmp(desc->stem, "3x3s2") == 0;
     if (!large && !half && strcmp(desc->stem, "3x3") != 0)
         return npi_fail(NPOS_INVALID_ARGUMENT, "stem '%s' is not known", desc->stem);

@@ -76,6 +76,22 @@ static npos_status add_text(npi_clip *clip) {
     return npi_params_alloc(params, false);
 }
 
+static npi_block_params block_of(float *first, const npi_param *list) {
+    float *at[NPI_CLIP_BLOCK_PARAMS];
+    for (int i = 0; i < NPI_CLIP_BLOCK_PARAMS; i++)
+        at[i] = first + list[i].offset;
+    return (npi_block_params){at[0], at[1], at[2], at[3], at[4],  at[5],
+                              at[6], at[7], at[8], at[9], at[10], at[11]};
+}
+
+npi_block_params npi_clip_block_values(const npi_params *params, int at) {
+    return block_of(params->values, params->list + at);
+}
+
+npi_block_params npi_clip_block_grads(const npi_params *params, int at) {
+    return block_of(params->grads, params->list + at);
+}
+
 int npi_clip_rows(const npi_clip_config *config) {
     return 1 + config->side / config->patch * (config->side / config->patch);
 }

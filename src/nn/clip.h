@@ -15,7 +15,8 @@
 #ifndef NPI_NN_CLIP_H
 #define NPI_NN_CLIP_H
 
-#include "nn/params.h"
+#include "nn/encoder.h"
+#include "nn/model.h"
 
 typedef struct npi_clip_tower_config {
     int width, layers, heads, hidden; /* heads divides width; hidden: of the MLPs */
@@ -31,6 +32,10 @@ typedef struct npi_clip_config {
 
 /* Parameters of a block, in this order and next to each other; as npi_block_params. */
 enum { NPI_CLIP_BLOCK_PARAMS = 12 };
+
+/* The block whose first parameter is number `at`: its values, or its gradients. */
+npi_block_params npi_clip_block_values(const npi_params *params, int at);
+npi_block_params npi_clip_block_grads(const npi_params *params, int at);
 
 typedef struct npi_clip_tower {
     npi_params params;
@@ -72,6 +77,30 @@ NPOS_MUST_CHECK npos_status npi_clip_images_tokens(npi_clip_images *plan, npi_ac
 /* h of tokens that enter block number `block`, which are left as they are. */
 NPOS_MUST_CHECK npos_status npi_clip_images_finish(npi_clip_images *plan, npi_tokens tokens,
                                                    int block, float *h);
+
+/* ---- fine-tuning: blocks first..layers-1 of the image tower, the layer norm behind them and the projection
+ *
+ * They are a model of their own, under the tower's names, with gradients and velocities, so that what
+ * lies below stays as it is and takes no memory for training. ---- */
+
+/* Fills *out (to be freed with npi_model_free, also after a failure) with the tower's values; head_dim > 0
+ * adds an outlier head, which is zero until it is set.  h is the embedding: dim = projection, no
+ * projection head. */
+NPOS_MUST_CHECK npos_status npi_clip_tuned_create(const npi_clip *clip, int first, int head_dim,
+                                                  npi_model *out);
+/* Copies a tuned model's values into the tower. */
+NPOS_MUST_CHECK npos_status npi_clip_tuned_put(const npi_model *tuned, int first, npi_clip *clip);
+
+/* A plan of up to n images a step; all memory is allocated when it is made.  Its encoder takes any
+ * number of images from 1 to n. */
+typedef struct npi_clip_tuning npi_clip_tuning;
+
+NPOS_MUST_CHECK npos_status npi_clip_tuning_create(npi_model *tuned, const npi_clip_config *config,
+                                                   int first, int n, npi_clip_tuning **out);
+void npi_clip_tuning_free(npi_clip_tuning *plan); /* NULL is accepted; before the model */
+/* Where to put the tokens that enter block `first`: [n][rows][width]. */
+npi_tokens npi_clip_tuning_input(npi_clip_tuning *plan);
+npi_encoder npi_clip_tuning_encoder(npi_clip_tuning *plan);
 
 /* ---- texts: a plan of up to n at once, of t rows, 1 <= t <= context ---- */
 

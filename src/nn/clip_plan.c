@@ -63,12 +63,8 @@ static void free_tower(tower_plan *p) {
 }
 
 static npi_block_params block_params(const tower_plan *p, int block) {
-    const npi_params *params = &p->tower->params;
-    float *at[NPI_CLIP_BLOCK_PARAMS];
-    for (int i = 0; i < NPI_CLIP_BLOCK_PARAMS; i++)
-        at[i] = npi_param_value(params, p->tower->blocks + block * NPI_CLIP_BLOCK_PARAMS + i);
-    return (npi_block_params){at[0], at[1], at[2], at[3], at[4],  at[5],
-                              at[6], at[7], at[8], at[9], at[10], at[11]};
+    return npi_clip_block_values(&p->tower->params,
+                                 p->tower->blocks + block * NPI_CLIP_BLOCK_PARAMS);
 }
 
 static npos_status pack_tower(const tower_plan *p) {

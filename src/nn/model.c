@@ -31,6 +31,14 @@ static npos_status add_layer(npi_model *model, int i) {
     return NPOS_OK;
 }
 
+npos_status npi_model_add_phi(npi_model *model, int head_dim) {
+    model->has_phi = head_dim > 0;
+    if (!model->has_phi)
+        return NPOS_OK;
+    NPI_TRY(add_linear(model, "phi.0", model->dim, head_dim, true, &model->phi[0]));
+    return add_linear(model, "phi.2", head_dim, 1, true, &model->phi[1]);
+}
+
 npos_status npi_model_create(npi_device *dev, const npi_model_desc *desc, bool training,
                              npi_model *out) {
     *out = (npi_model){.dev = dev, .params.dev = dev};
@@ -39,7 +47,6 @@ npos_status npi_model_create(npi_device *dev, const npi_model_desc *desc, bool t
         NPI_TRY(add_layer(out, i));
     out->has_feature = desc->feature_dim > 0;
     out->has_projection = desc->projection_dim > 0;
-    out->has_phi = desc->head_dim > 0;
     out->has_classifier = desc->classes > 0;
     out->dim = out->has_feature ? desc->feature_dim : out->arch.width;
     out->proj = out->has_projection ? desc->projection_dim : out->dim;
@@ -52,10 +59,7 @@ npos_status npi_model_create(npi_device *dev, const npi_model_desc *desc, bool t
     }
     if (out->has_classifier)
         NPI_TRY(add_linear(out, "fc", out->dim, desc->classes, false, &out->classifier));
-    if (out->has_phi) {
-        NPI_TRY(add_linear(out, "phi.0", out->dim, desc->head_dim, true, &out->phi[0]));
-        NPI_TRY(add_linear(out, "phi.2", desc->head_dim, 1, true, &out->phi[1]));
-    }
+    NPI_TRY(npi_model_add_phi(out, desc->head_dim));
     return npi_params_alloc(&out->params, training);
 }
 

@@ -12,6 +12,7 @@
 #define NPI_NN_MODEL_H
 
 #include "nn/arch.h"
+#include "nn/encoder.h"
 #include "nn/params.h"
 
 typedef struct npi_model_desc {
@@ -43,12 +44,17 @@ typedef struct npi_model {
 NPOS_MUST_CHECK npos_status npi_model_create(npi_device *dev, const npi_model_desc *desc,
                                              bool training, npi_model *out);
 void npi_model_free(npi_model *model);
+/* For what fills a model otherwise (nn/clip.h): an outlier head on h, the last parameters; head_dim 0: none. */
+NPOS_MUST_CHECK npos_status npi_model_add_phi(npi_model *model, int head_dim);
 
 typedef struct npi_plan npi_plan;
 
 /* Plans `n` images a pass.  The first plan of a model serves npi_param_get and npi_param_set
  * and must live as long as they are used. */
 NPOS_MUST_CHECK npos_status npi_plan_create(npi_model *model, int n, bool training, npi_plan **out);
+/* A plan for the gradient of images: forward under running statistics that keeps what backward needs.
+ * The model may be one without gradients. */
+NPOS_MUST_CHECK npos_status npi_plan_create_frozen(npi_model *model, int n, npi_plan **out);
 void npi_plan_free(npi_plan *plan); /* NULL is accepted; before the model */
 
 /* Where to put the images (act of the model's channels and side). */
@@ -57,11 +63,18 @@ npi_act npi_plan_input(npi_plan *plan);
 /* Refreshes compute-precision copies of all weights; after each change of the parameters. */
 NPOS_MUST_CHECK npos_status npi_plan_pack(npi_plan *plan);
 
-/* h [n][dim] of the images in the input: batch statistics in a training plan, running ones otherwise. */
+/* h [n][dim] of the images in the input, which stay as they are: batch statistics in a training plan, running ones
+ * otherwise. */
 NPOS_MUST_CHECK npos_status npi_plan_forward(npi_plan *plan, float *h);
 
-/* Gradients of the encoder's parameters from dh [n][dim] (destroyed). */
+/* Gradients of the encoder's parameters from dh [n][dim] (destroyed); of a frozen plan none. */
 NPOS_MUST_CHECK npos_status npi_plan_backward(npi_plan *plan, const float *h, float *dh);
+
+/* A training plan as the objective sees it; n is always the plan's. */
+npi_encoder npi_plan_encoder(npi_plan *plan);
+
+/* After backward of a frozen plan: the gradient of its input, valid until the next forward. */
+npi_act npi_plan_input_gradient(npi_plan *plan);
 
 /* One line a layer with the variant that the device chose, for -v; i in [0, layers). */
 const char *npi_plan_variant(npi_plan *plan, int i);

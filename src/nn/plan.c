@@ -9,13 +9,15 @@ struct npi_plan {
     npi_model *model;
     npi_device *dev;
     int n;
-    bool training;
+    bool training, frozen; /* a frozen plan is a training one without gradients of parameters */
     npi_unit *unit[NPI_ARCH_LAYERS];
     npi_act input, pooled;      /* pooled: behind the stem's max-pool */
     npi_act y[NPI_ARCH_LAYERS]; /* training: owned, none for shortcuts; inference: shapes only */
     uint8_t *pool_index;
     void *buffer[INFERENCE_BUFFERS];
-    float *mean, *dmean; /* [n][width]; only with a feature layer */
+    npi_act input_gradient; /* frozen, after backward: in one of the buffers */
+    float *mean, *dmean;    /* [n][width]; only with a feature layer */
+    float *unused;          /* frozen: the feature layer's gradients, which nobody reads */
 };
 
 static npos_status alloc_act(npi_plan *plan, const char *what, npi_act *act) {
@@ -54,8 +56,9 @@ static npos_status make_unit(npi_plan *plan, int i) {
                           .pad = l->pad,
                           .relu = l->relu,
                           .residual = l->residual,
-                          .needs_dx = i != 0,
-                          .training = plan->training};
+                          .needs_dx = i != 0 || plan->frozen,
+                          .training = plan->training,
+                          .frozen = plan->frozen};
     int side = (l->side + 2 * l->pad - l->kernel) / l->stride + 1;
     NPI_TRY(plan->dev->units->create(plan->dev, &desc, &plan->unit[i]));
     plan->y[i] = (npi_act){plan->n, l->out_c, side, side, NULL};
@@ -67,7 +70,10 @@ static npos_status make_unit(npi_plan *plan, int i) {
 
 static npos_status make_buffers(npi_plan *plan) {
     const npi_arch *arch = &plan->model->arch;
-    size_t largest = 0;
+    const npi_act *input = &plan->input;
+    size_t largest = plan->frozen
+                         ? plan->dev->acts->bytes(plan->dev, input->n, input->c, input->h, input->w)
+                         : 0;
     for (int i = 0; i < arch->layer_count; i++) {
         npi_act *y = &plan->y[i];
         size_t bytes = plan->dev->acts->bytes(plan->dev, y->n, y->c, y->h, y->w);
@@ -92,10 +98,16 @@ static npos_status make_buffers(npi_plan *plan) {
         return NPOS_OK;
     size_t bytes = (size_t)plan->n * (size_t)arch->width * sizeof(float);
     NPI_TRY(plan->dev->memory->alloc(plan->dev, bytes, "mean features", &plan->mean));
-    return plan->dev->memory->alloc(plan->dev, bytes, "mean features' gradient", &plan->dmean);
+    NPI_TRY(plan->dev->memory->alloc(plan->dev, bytes, "mean features' gradient", &plan->dmean));
+    if (!plan->frozen)
+        return NPOS_OK;
+    const npi_linear *feature = &plan->model->feature;
+    return plan->dev->memory->alloc(
+        plan->dev, (size_t)(feature->in + 1) * (size_t)feature->out * sizeof(float),
+        "feature layer", &plan->unused);
 }
 
-npos_status npi_plan_create(npi_model *model, int n, bool training, npi_plan **out) {
+static npos_status create(npi_model *model, int n, bool training, bool frozen, npi_plan **out) {
     npi_plan *plan;
     *out = NULL;
     NPI_TRY(npi_alloc(&plan, 1, sizeof *plan, "plan"));
@@ -103,6 +115,7 @@ npos_status npi_plan_create(npi_model *model, int n, bool training, npi_plan **o
     plan->dev = model->dev;
     plan->n = n;
     plan->training = training;
+    plan->frozen = frozen;
     plan->input = (npi_act){n, model->arch.channels, model->arch.side, model->arch.side, NULL};
     npos_status status = alloc_act(plan, "input images", &plan->input);
     for (int i = 0; status == NPOS_OK && i < model->arch.layer_count; i++)
@@ -114,6 +127,14 @@ npos_status npi_plan_create(npi_model *model, int n, bool training, npi_plan **o
     else
         npi_plan_free(plan);
     return status;
+}
+
+npos_status npi_plan_create(npi_model *model, int n, bool training, npi_plan **out) {
+    return create(model, n, training, false, out);
+}
+
+npos_status npi_plan_create_frozen(npi_model *model, int n, npi_plan **out) {
+    return create(model, n, true, true, out);
 }
 
 void npi_plan_free(npi_plan *plan) {
@@ -137,12 +158,17 @@ void npi_plan_free(npi_plan *plan) {
     dev->memory->free(dev, plan->pool_index);
     dev->memory->free(dev, plan->mean);
     dev->memory->free(dev, plan->dmean);
+    dev->memory->free(dev, plan->unused);
     dev->memory->free(dev, plan->input.data);
     npi_free(plan);
 }
 
 npi_act npi_plan_input(npi_plan *plan) {
     return plan->input;
+}
+
+npi_act npi_plan_input_gradient(npi_plan *plan) {
+    return plan->input_gradient;
 }
 
 const char *npi_plan_variant(npi_plan *plan, int i) {
@@ -260,7 +286,11 @@ static npi_act gradient(npi_plan *plan, npi_act y, int at) {
 /* before: the layer that made x, if *dx is its whole gradient after this, else -1. */
 static npos_status layer_backward(npi_plan *plan, int i, npi_act dy, npi_act x, npi_act *dx,
                                   bool accumulate, npi_act *dresidual, int before) {
-    npi_unit_params params = unit_params(plan, i), grads = unit_grads(plan, i);
+    npi_unit_params params = unit_params(plan, i);
+    if (plan->frozen)
+        return plan->dev->units->backward(plan->unit[i], dy, x, &params, NULL, dx, accumulate,
+                                          dresidual, NULL);
+    npi_unit_params grads = unit_grads(plan, i);
     return plan->dev->units->backward(plan->unit[i], dy, x, &params, &grads, dx, accumulate,
                                       dresidual, before >= 0 ? plan->unit[before] : NULL);
 }
@@ -291,14 +321,25 @@ static npos_status block_backward(npi_plan *plan, const npi_stage_block *block, 
     return layer_backward(plan, block->shortcut, dside, x, &dx, true, NULL, before);
 }
 
+static npos_status feature_backward(npi_plan *plan, const float *h, float *dh) {
+    const npi_model *model = plan->model;
+    const npi_linear *l = &model->feature;
+    if (!plan->frozen)
+        return npi_linear_backward(model, l, plan->n, plan->mean, h, true, dh, plan->dmean, plan->n,
+                                   false);
+    return plan->dev->rows->linear_backward(
+        plan->dev, plan->n, l->in, l->out, plan->mean, npi_param_value(&model->params, l->weight),
+        h, true, dh, plan->unused, plan->unused + (size_t)l->in * (size_t)l->out, plan->dmean,
+        plan->n, false);
+}
+
 npos_status npi_plan_backward(npi_plan *plan, const float *h, float *dh) {
     const npi_model *model = plan->model;
     const npi_arch *arch = &model->arch;
     const npi_stage_block *final = &arch->blocks[arch->block_count - 1];
     int at = 0;
     if (model->has_feature) {
-        NPI_TRY(npi_linear_backward(model, &model->feature, plan->n, plan->mean, h, true, dh,
-                                    plan->dmean, plan->n, false));
+        NPI_TRY(feature_backward(plan, h, dh));
         dh = plan->dmean;
     }
     npi_act map = gradient(plan, plan->y[final->layer[final->count - 1]], at);
@@ -315,6 +356,30 @@ npos_status npi_plan_backward(npi_plan *plan, const float *h, float *dh) {
         NPI_TRY(plan->dev->pools->max_backward(plan->dev, dpooled, plan->pool_index, dstem));
         at = (at + 1) % 3;
     }
-    return layer_backward(plan, 0, gradient(plan, plan->y[0], at), plan->input, NULL, false, NULL,
-                          -1);
+    npi_act dy = gradient(plan, plan->y[0], at);
+    plan->input_gradient = gradient(plan, plan->input, (at + 1) % 3);
+    return layer_backward(plan, 0, dy, plan->input, plan->frozen ? &plan->input_gradient : NULL,
+                          false, NULL, -1);
+}
+
+/* ---- as an encoder ------------------------------------------------------------------------------- */
+
+static npos_status encoder_pack(void *plan) {
+    return npi_plan_pack(plan);
+}
+
+static npos_status encoder_forward(void *plan, int n, float *h) {
+    const npi_plan *p = plan;
+    if (n != p->n)
+        return npi_fail(NPOS_INTERNAL, "%d images in a plan of %d: batch statistics need all", n,
+                        p->n);
+    return npi_plan_forward(plan, h);
+}
+
+static npos_status encoder_backward(void *plan, const float *h, float *dh) {
+    return npi_plan_backward(plan, h, dh);
+}
+
+npi_encoder npi_plan_encoder(npi_plan *plan) {
+    return (npi_encoder){plan, encoder_pack, encoder_forward, encoder_backward};
 }

@@ -125,7 +125,7 @@ npos_status npi_measure_accuracy(const npi_detector_model *model, const npi_outp
     }
     if (model->has_classifier) {
         npi_classify_head(model, outputs, class_of, NULL);
-        out->head = share(outputs->n, class_of, labels);
+        *(model->has_text ? &out->text : &out->head) = share(outputs->n, class_of, labels);
     }
 done:
     npi_free(class_of);

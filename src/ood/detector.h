@@ -23,7 +23,29 @@ typedef struct npi_outputs {
     const float *z;      /* [n][proj] normalised projections */
     const float *phi;    /* [n] logit of the outlier head */
     const float *logits; /* [n][classes] of the classifier */
+    const float
+        *perturbed; /* [n][classes] its logits of images moved by ODIN's step (nn/perturb.h) */
 } npi_outputs;
+
+/* The numbers of a fitted detector, as they are saved with the model: rows x columns of float64. */
+typedef struct npi_detector_array {
+    char name[24];
+    int64_t rows, columns;
+    const double *values;
+} npi_detector_array;
+
+enum { NPI_DETECTOR_ARRAYS = 4 }; /* of a detector, at the most */
+
+typedef struct npi_saved_detector {
+    char name[32]; /* of the detector */
+    int count;
+    npi_detector_array array[NPI_DETECTOR_ARRAYS];
+} npi_saved_detector;
+
+/* *out = a copy of the saved array `name`.  *rows and *columns: 0 takes what there is and tells it, else
+ * another shape is NPOS_SHAPE_MISMATCH. */
+NPOS_MUST_CHECK npos_status npi_saved_array(const npi_saved_detector *saved, const char *name,
+                                            int64_t *rows, int64_t *columns, double **out);
 
 /* What detectors may be fitted on: the model and its training embeddings.  Borrowed; it must outlive
  * the detectors. */
@@ -40,6 +62,11 @@ typedef struct npi_detector_model {
     const float *bank_h; /* [count of the bank][dim] not normalised; NULL without a bank */
     const float *weight; /* [classes][dim] of the classifier, logits = weight h + bias; or NULL */
     const float *bias;   /* [classes], or NULL: 0 */
+    bool has_perturbed;  /* outputs->perturbed can be had */
+    bool has_text;       /* the logits are cosines of h with the classes' text embeddings (CLIP) */
+    /* Fitted on this model before: taken instead of fitting.  NULL: none. */
+    const npi_saved_detector *saved;
+    int saved_count;
 } npi_detector_model;
 
 /* What a detector asks of the model, a sum of: */
@@ -48,7 +75,9 @@ typedef enum npi_detector_need {
     NPI_NEEDS_PROTOTYPES = 2,
     NPI_NEEDS_HEAD = 4,
     NPI_NEEDS_CLASSIFIER = 8, /* its logits */
-    NPI_NEEDS_WEIGHTS = 16    /* and its weights */
+    NPI_NEEDS_WEIGHTS = 16,   /* and its weights */
+    NPI_NEEDS_PERTURBED = 32, /* its logits of perturbed images */
+    NPI_NEEDS_TEXT = 64       /* logits that are cosines with classes' text embeddings */
 } npi_detector_need;
 
 typedef struct npi_detector_kind {
@@ -58,6 +87,12 @@ typedef struct npi_detector_kind {
      * fit or check. */
     npos_status (*fit)(const npi_detector_model *model, void **state);
     void (*free)(void *state); /* NULL when there is no state */
+    /* What a fitted state consists of, borrowed from it; returns how many.  And a state from what was
+     * saved, which needs no training embeddings.  Both NULL: fitted anew whenever a run is opened. */
+    int (*arrays)(const npi_detector_model *model, const void *state,
+                  npi_detector_array array[NPI_DETECTOR_ARRAYS]);
+    npos_status (*restore)(const npi_detector_model *model, const npi_saved_detector *saved,
+                           void **state);
     /* score[outputs->n]; the needs are fulfilled. */
     npos_status (*score)(const npi_detector_model *model, const void *state,
                          const npi_outputs *outputs, double *score);
@@ -71,6 +106,7 @@ typedef struct npi_detector {
     const npi_detector_kind *kind;
     const npi_detector_model *model;
     void *state;
+    bool restored; /* from what was saved */
 } npi_detector;
 
 /* Fits the detectors of a comma list ("knn,head"), or of "all" that the model can serve.  Unknown

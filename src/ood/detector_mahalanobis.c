@@ -21,6 +21,23 @@ static npos_status fit(const npi_detector_model *model, void **state) {
     return status;
 }
 
+static int arrays(const npi_detector_model *model, const void *state, npi_detector_array *array) {
+    (void)model;
+    npi_gaussians_arrays(state, "map", "means", array);
+    return 2;
+}
+
+static npos_status restore(const npi_detector_model *model, const npi_saved_detector *saved,
+                           void **state) {
+    NPI_TRY(npi_alloc(state, 1, sizeof(npi_gaussians), "Mahalanobis distance"));
+    npos_status status = npi_gaussians_restore(model, saved, "map", "means", *state);
+    if (status != NPOS_OK) {
+        release(*state);
+        *state = NULL;
+    }
+    return status;
+}
+
 static npos_status score(const npi_detector_model *model, const void *state,
                          const npi_outputs *outputs, double *out) {
     (void)model;
@@ -30,5 +47,10 @@ static npos_status score(const npi_detector_model *model, const void *state,
     return NPOS_OK;
 }
 
-const npi_detector_kind npi_detector_mahalanobis = {
-    .name = "mahalanobis", .needs = NPI_NEEDS_BANK, .fit = fit, .free = release, .score = score};
+const npi_detector_kind npi_detector_mahalanobis = {.name = "mahalanobis",
+                                                    .needs = NPI_NEEDS_BANK,
+                                                    .fit = fit,
+                                                    .free = release,
+                                                    .arrays = arrays,
+                                                    .restore = restore,
+                                                    .score = score};

@@ -20,6 +20,22 @@ static npos_status fit(const npi_detector_model *model, void **state) {
     return status;
 }
 
+static int arrays(const npi_detector_model *model, const void *state, npi_detector_array *array) {
+    (void)model;
+    array[0] = (npi_detector_array){"cut", 1, 1, state};
+    return 1;
+}
+
+static npos_status restore(const npi_detector_model *model, const npi_saved_detector *saved,
+                           void **state) {
+    int64_t one = 1;
+    double *cut;
+    (void)model;
+    NPI_TRY(npi_saved_array(saved, "cut", &one, &one, &cut));
+    *state = cut;
+    return NPOS_OK;
+}
+
 static void clip(const void *state, int dim, const float *h, float *to) {
     float cut = (float)*(const double *)state;
     for (int d = 0; d < dim; d++)
@@ -35,4 +51,6 @@ const npi_detector_kind npi_detector_react = {.name = "react",
                                               .needs = NPI_NEEDS_BANK | NPI_NEEDS_WEIGHTS,
                                               .fit = fit,
                                               .free = npi_free,
+                                              .arrays = arrays,
+                                              .restore = restore,
                                               .score = score};

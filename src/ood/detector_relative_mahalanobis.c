@@ -32,6 +32,28 @@ static npos_status fit(const npi_detector_model *model, void **state) {
     return status;
 }
 
+static int arrays(const npi_detector_model *model, const void *state, npi_detector_array *array) {
+    const relative *r = state;
+    (void)model;
+    npi_gaussians_arrays(&r->classes, "map", "means", array);
+    npi_gaussians_arrays(&r->all, "map_of_all", "mean_of_all", array + 2);
+    return 4;
+}
+
+static npos_status restore(const npi_detector_model *model, const npi_saved_detector *saved,
+                           void **state) {
+    relative *r;
+    NPI_TRY(npi_alloc(&r, 1, sizeof *r, "relative Mahalanobis distance"));
+    npos_status status = npi_gaussians_restore(model, saved, "map", "means", &r->classes);
+    if (status == NPOS_OK)
+        status = npi_gaussians_restore(model, saved, "map_of_all", "mean_of_all", &r->all);
+    if (status == NPOS_OK)
+        *state = r;
+    else
+        release(r);
+    return status;
+}
+
 static npos_status score(const npi_detector_model *model, const void *state,
                          const npi_outputs *outputs, double *out) {
     const relative *r = state;
@@ -51,4 +73,6 @@ const npi_detector_kind npi_detector_relative_mahalanobis = {.name = "relative_m
                                                              .needs = NPI_NEEDS_BANK,
                                                              .fit = fit,
                                                              .free = release,
+                                                             .arrays = arrays,
+                                                             .restore = restore,
                                                              .score = score};

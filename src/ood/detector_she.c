@@ -54,6 +54,20 @@ done:
     return status;
 }
 
+static int arrays(const npi_detector_model *model, const void *state, npi_detector_array *array) {
+    array[0] = (npi_detector_array){"patterns", model->classes, model->dim, state};
+    return 1;
+}
+
+static npos_status restore(const npi_detector_model *model, const npi_saved_detector *saved,
+                           void **state) {
+    int64_t classes = model->classes, dim = model->dim;
+    double *patterns;
+    NPI_TRY(npi_saved_array(saved, "patterns", &classes, &dim, &patterns));
+    *state = patterns;
+    return NPOS_OK;
+}
+
 static npos_status score(const npi_detector_model *model, const void *state,
                          const npi_outputs *outputs, double *out) {
     const double *pattern = state;
@@ -77,4 +91,6 @@ const npi_detector_kind npi_detector_she = {.name = "she",
                                                      NPI_NEEDS_WEIGHTS,
                                             .fit = fit,
                                             .free = npi_free,
+                                            .arrays = arrays,
+                                            .restore = restore,
                                             .score = score};

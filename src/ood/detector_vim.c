@@ -154,6 +154,42 @@ static npos_status fit(const npi_detector_model *model, void **state) {
     return status;
 }
 
+static int arrays(const npi_detector_model *model, const void *state, npi_detector_array *array) {
+    const vim *v = state;
+    array[0] = (npi_detector_array){"alpha", 1, 1, &v->alpha};
+    array[1] = (npi_detector_array){"origin", 1, model->dim, v->origin};
+    array[2] = (npi_detector_array){"residual", v->rows, model->dim, v->residual};
+    return 3;
+}
+
+static npos_status restore_parts(const npi_detector_model *model, const npi_saved_detector *saved,
+                                 vim *v) {
+    int64_t one = 1, rows = 0, dim = model->dim;
+    double *alpha;
+    NPI_TRY(npi_saved_array(saved, "alpha", &one, &one, &alpha));
+    v->alpha = *alpha;
+    npi_free(alpha);
+    NPI_TRY(npi_saved_array(saved, "origin", &one, &dim, &v->origin));
+    NPI_TRY(npi_saved_array(saved, "residual", &rows, &dim, &v->residual));
+    if (rows > dim)
+        return npi_fail(NPOS_SHAPE_MISMATCH, "saved 'residual' has %lld rows of %lld numbers",
+                        (long long)rows, (long long)dim);
+    v->rows = (int)rows;
+    return NPOS_OK;
+}
+
+static npos_status restore(const npi_detector_model *model, const npi_saved_detector *saved,
+                           void **state) {
+    vim *v;
+    NPI_TRY(npi_alloc(&v, 1, sizeof *v, "ViM"));
+    npos_status status = restore_parts(model, saved, v);
+    if (status == NPOS_OK)
+        *state = v;
+    else
+        release(v);
+    return status;
+}
+
 static npos_status score(const npi_detector_model *model, const void *state,
                          const npi_outputs *outputs, double *out) {
     const vim *v = state;
@@ -176,4 +212,6 @@ const npi_detector_kind npi_detector_vim = {.name = "vim",
                                             .needs = NPI_NEEDS_BANK | NPI_NEEDS_WEIGHTS,
                                             .fit = fit,
                                             .free = release,
+                                            .arrays = arrays,
+                                            .restore = restore,
                                             .score = score};

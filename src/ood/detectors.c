@@ -15,12 +15,14 @@
     X(maxlogit)                                                                                    \
     X(energy)                                                                                      \
     X(gen)                                                                                         \
+    X(odin)                                                                                        \
     X(react)                                                                                       \
     X(ash)                                                                                         \
     X(she)                                                                                         \
     X(vim)                                                                                         \
     X(mahalanobis)                                                                                 \
-    X(relative_mahalanobis)
+    X(relative_mahalanobis)                                                                        \
+    X(mcm)
 
 #define DECLARE(name) extern const npi_detector_kind npi_detector_##name;
 DETECTORS(DECLARE)
@@ -66,14 +68,25 @@ static const struct {
              {NPI_NEEDS_PROTOTYPES, "prototypes"},
              {NPI_NEEDS_HEAD, "an outlier head"},
              {NPI_NEEDS_CLASSIFIER, "a classifier"},
-             {NPI_NEEDS_WEIGHTS, "a classifier's weights"}};
+             {NPI_NEEDS_WEIGHTS, "a classifier's weights"},
+             {NPI_NEEDS_PERTURBED, "gradients of images (a network with a classifier, in fp32)"},
+             {NPI_NEEDS_TEXT, "text embeddings of its classes"}};
+
+static const npi_saved_detector *find_saved(const npi_detector_kind *kind,
+                                            const npi_detector_model *model) {
+    for (int i = 0; kind->restore && i < model->saved_count; i++)
+        if (strcmp(model->saved[i].name, kind->name) == 0)
+            return &model->saved[i];
+    return NULL;
+}
 
 static const char *lacking(const npi_detector_kind *kind, const npi_detector_model *model) {
-    unsigned has = (model->bank ? NPI_NEEDS_BANK : 0u) |
-                   (model->prototypes ? NPI_NEEDS_PROTOTYPES : 0u) |
-                   (model->has_head ? NPI_NEEDS_HEAD : 0u) |
-                   (model->has_classifier ? NPI_NEEDS_CLASSIFIER : 0u) |
-                   (model->weight ? NPI_NEEDS_WEIGHTS : 0u);
+    unsigned has =
+        (model->bank || find_saved(kind, model) ? NPI_NEEDS_BANK : 0u) |
+        (model->prototypes ? NPI_NEEDS_PROTOTYPES : 0u) | (model->has_head ? NPI_NEEDS_HEAD : 0u) |
+        (model->has_classifier ? NPI_NEEDS_CLASSIFIER : 0u) |
+        (model->weight ? NPI_NEEDS_WEIGHTS : 0u) |
+        (model->has_perturbed ? NPI_NEEDS_PERTURBED : 0u) | (model->has_text ? NPI_NEEDS_TEXT : 0u);
     for (size_t i = 0; i < sizeof needs / sizeof *needs; i++)
         if (kind->needs & needs[i].need & ~has)
             return needs[i].name;
@@ -86,10 +99,12 @@ static npos_status fit_one(const npi_detector_kind *kind, const npi_detector_mod
     if (missing)
         return npi_fail(NPOS_INVALID_ARGUMENT, "score '%s' needs %s, and %s has none", kind->name,
                         missing, model->name);
-    *out = (npi_detector){kind, model, NULL};
+    const npi_saved_detector *saved = find_saved(kind, model);
+    *out = (npi_detector){.kind = kind, .model = model, .restored = saved != NULL};
     if (!kind->fit)
         return NPOS_OK;
-    npos_status status = kind->fit(model, &out->state);
+    npos_status status =
+        saved ? kind->restore(model, saved, &out->state) : kind->fit(model, &out->state);
     return status == NPOS_OK ? status : npi_fail_in(status, "score '%s'", kind->name);
 }
 
@@ -132,6 +147,28 @@ npos_status npi_detectors_fit(const char *list, const npi_detector_model *model,
         *count = 0;
     }
     return status;
+}
+
+npos_status npi_saved_array(const npi_saved_detector *saved, const char *name, int64_t *rows,
+                            int64_t *columns, double **out) {
+    const npi_detector_array *found = NULL;
+    *out = NULL;
+    for (int i = 0; i < saved->count; i++)
+        if (strcmp(saved->array[i].name, name) == 0)
+            found = &saved->array[i];
+    if (!found)
+        return npi_fail(NPOS_BAD_DATA, "what was saved of it has no '%s'", name);
+    if ((*rows > 0 && found->rows != *rows) || (*columns > 0 && found->columns != *columns))
+        return npi_fail(NPOS_SHAPE_MISMATCH,
+                        "saved '%s' is %lld x %lld, the model needs %lld x %lld", name,
+                        (long long)found->rows, (long long)found->columns, (long long)*rows,
+                        (long long)*columns);
+    *rows = found->rows;
+    *columns = found->columns;
+    size_t count = (size_t)found->rows * (size_t)found->columns;
+    NPI_TRY(npi_alloc(out, count, sizeof **out, name));
+    memcpy(*out, found->values, count * sizeof **out);
+    return NPOS_OK;
 }
 
 void npi_detectors_free(npi_detector *detectors, int count) {

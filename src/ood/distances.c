@@ -1,6 +1,7 @@
 #include "ood/distances.h"
 
 #include <math.h>
+#include <stdio.h>
 
 #include "base/memory.h"
 #include "ood/moments.h"
@@ -47,6 +48,28 @@ done:
     npi_free(mean);
     npi_free(covariance);
     return status;
+}
+
+void npi_gaussians_arrays(const npi_gaussians *g, const char *map, const char *mean,
+                          npi_detector_array array[2]) {
+    array[0] = (npi_detector_array){.rows = g->rank, .columns = g->dim, .values = g->map};
+    array[1] = (npi_detector_array){.rows = g->classes, .columns = g->rank, .values = g->mean};
+    snprintf(array[0].name, sizeof array[0].name, "%s", map);
+    snprintf(array[1].name, sizeof array[1].name, "%s", mean);
+}
+
+npos_status npi_gaussians_restore(const npi_detector_model *model, const npi_saved_detector *saved,
+                                  const char *map, const char *mean, npi_gaussians *out) {
+    int64_t rank = 0, dim = model->dim, classes = 0, columns = 0;
+    *out = (npi_gaussians){.dim = model->dim};
+    NPI_TRY(npi_saved_array(saved, map, &rank, &dim, &out->map));
+    NPI_TRY(npi_saved_array(saved, mean, &classes, &columns, &out->mean));
+    if (columns != rank || rank > dim || classes < 1 || classes > INT32_MAX)
+        return npi_fail(NPOS_SHAPE_MISMATCH, "saved '%s' is %lld x %lld, beside a map of rank %lld",
+                        mean, (long long)classes, (long long)columns, (long long)rank);
+    out->rank = (int)rank;
+    out->classes = (int)classes;
+    return NPOS_OK;
 }
 
 /* The least squared distance of one whitened row. */

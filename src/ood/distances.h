@@ -14,6 +14,12 @@ typedef struct npi_gaussians {
  * share, or, with `together`, one of all rows (classes 1).  *out is to be freed also after failure. */
 NPOS_MUST_CHECK npos_status npi_gaussians_fit(const npi_detector_model *model, bool together,
                                               npi_gaussians *out);
+/* The two arrays of a fit under these names, and a fit from such; released as above. */
+void npi_gaussians_arrays(const npi_gaussians *gaussians, const char *map, const char *mean,
+                          npi_detector_array array[2]);
+NPOS_MUST_CHECK npos_status npi_gaussians_restore(const npi_detector_model *model,
+                                                  const npi_saved_detector *saved, const char *map,
+                                                  const char *mean, npi_gaussians *out);
 void npi_gaussians_clear(npi_gaussians *gaussians);
 
 /* distance[n] = the least squared Mahalanobis distance of h [n][dim] to a mean; NaN for an embedding

@@ -187,10 +187,54 @@ static npos_status write_grid(const npi_evaluation *evaluation, npi_format_kind 
     return status;
 }
 
+/* ---- OpenOOD's CSV ---- */
+
+static void openood_row(const char *name, const char *ending, const npi_measures *m,
+                        double accuracy, FILE *out) {
+    /* its reader takes names as they are, and there is no comma in a usual one */
+    fprintf(out, "%s%s,%.2f,%.2f,%.2f,%.2f,%.2f\n", name, ending, 100 * m->fpr95, 100 * m->auroc,
+            100 * m->aupr_in, 100 * m->aupr_out, 100 * accuracy);
+}
+
+static void openood_group(const npi_score_result *result, const char *group, double accuracy,
+                          FILE *out) {
+    npi_measures mean;
+    bool known = strcmp(group, "near") == 0 || strcmp(group, "far") == 0;
+    for (int i = 0; i < result->sets; i++)
+        if (strcmp(result->set[i].group, group) == 0)
+            openood_row(result->set[i].name, "", &result->set[i].measures, accuracy, out);
+    if (npi_mean_measures(result, group, &mean) > 0)
+        openood_row(group, known ? "ood" : "", &mean, accuracy, out);
+}
+
+static void write_openood(const npi_evaluation *evaluation, FILE *out) {
+    for (int r = 0; r < evaluation->results; r++) {
+        const npi_score_result *result = &evaluation->result[r];
+        const npi_accuracy *a = &result->accuracy;
+        double accuracy = a->head >= 0        ? a->head
+                          : a->prototype >= 0 ? a->prototype
+                          : a->knn >= 0       ? a->knn
+                                              : NAN;
+        const char *group;
+        if (evaluation->results > 1)
+            fprintf(out, "# %s\n", result->score);
+        fprintf(out, "dataset,FPR@95,AUROC,AUPR_IN,AUPR_OUT,ACC\n");
+        for (int i = 0; (group = npi_group_at(result, i)) != NULL; i++)
+            openood_group(result, group, accuracy, out);
+        for (int i = 0; i < result->sets; i++)
+            if (!result->set[i].group[0])
+                openood_row(result->set[i].name, "", &result->set[i].measures, accuracy, out);
+    }
+}
+
 npos_status npi_evaluation_table(const npi_evaluation *evaluation, npi_format_kind format,
                                  FILE *out) {
     if (format == NPI_FORMAT_JSON)
         return npi_evaluation_print(evaluation, out);
+    if (format == NPI_FORMAT_OPENOOD) {
+        write_openood(evaluation, out);
+        return written(out);
+    }
     if (format != NPI_FORMAT_TABLE)
         return write_grid(evaluation, format, out);
     for (int i = 0; i < evaluation->results; i++) {

@@ -7,7 +7,11 @@
 #include "ood/results.h"
 #include "report/grid.h"
 
-/* As a table for people: one table a score: a head that names protocol, polarity, ID images and accuracies; a row for each
+/* As openood the CSV of OpenOOD v1.5's evaluator (evaluators/ood_evaluator.py, _save_csv): percents with two digits,
+ * each group's sets and then its mean ("nearood" for near, "farood" for far), ACC by the classifier, else the nearest
+ * prototype, else the vote; several scores stand in one block each below a line "# SCORE".
+ *
+ * As a table for people: one table a score: a head that names protocol, polarity, ID images and accuracies; a row for each
  * set with its group, n and the measures in percent, 95% intervals in brackets; means of each group
  * and of all sets.  As Markdown and LaTeX one table of all scores below
  * such a head, as CSV with the head in columns; as JSON what npi_evaluation_write writes.  NPOS_IO

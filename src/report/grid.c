@@ -7,8 +7,8 @@
 #include "base/memory.h"
 
 npos_status npi_format_parse(const char *name, npi_format_kind *out) {
-    static const char *const names[] = {"table", "md", "csv", "latex", "json"};
-    for (int i = 0; i < 5; i++) {
+    static const char *const names[] = {"table", "md", "csv", "latex", "json", "openood"};
+    for (int i = 0; i < 6; i++) {
         if (strcmp(name, names[i]) == 0) {
             *out = (npi_format_kind)i;
             return NPOS_OK;
@@ -16,8 +16,8 @@ npos_status npi_format_parse(const char *name, npi_format_kind *out) {
     }
     npos_status status =
         npi_fail(NPOS_INVALID_ARGUMENT,
-                 "format '%s' is not known, expected table, md, csv, latex or json", name);
-    const char *nearest = npi_nearest_name(name, names, 5);
+                 "format '%s' is not known, expected table, md, csv, latex, json or openood", name);
+    const char *nearest = npi_nearest_name(name, names, 6);
     return nearest ? npi_hint(status, "did you mean '%s'?", nearest) : status;
 }
 
@@ -301,6 +301,7 @@ npos_status npi_grid_write(const npi_grid *grid, npi_format_kind format, FILE *o
     case NPI_FORMAT_LATEX:
         write_latex(grid, out);
         break;
+    case NPI_FORMAT_OPENOOD:
     case NPI_FORMAT_JSON:
         break;
     }

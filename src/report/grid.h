@@ -17,14 +17,15 @@
 #include "base/fail.h"
 
 typedef enum npi_format_kind {
-    NPI_FORMAT_TABLE, /* aligned columns */
-    NPI_FORMAT_MD,    /* GitHub's Markdown */
-    NPI_FORMAT_CSV,   /* RFC 4180, but lines end with \n */
-    NPI_FORMAT_LATEX, /* a tabular with booktabs' rules */
-    NPI_FORMAT_JSON   /* not written by grids: the object that programs read */
+    NPI_FORMAT_TABLE,  /* aligned columns */
+    NPI_FORMAT_MD,     /* GitHub's Markdown */
+    NPI_FORMAT_CSV,    /* RFC 4180, but lines end with \n */
+    NPI_FORMAT_LATEX,  /* a tabular with booktabs' rules */
+    NPI_FORMAT_JSON,   /* not written by grids: the object that programs read */
+    NPI_FORMAT_OPENOOD /* not written by grids: OpenOOD's own CSV of an evaluation */
 } npi_format_kind;
 
-/* "table", "md", "csv", "latex", "json"; another name is an error with the nearest as hint. */
+/* "table", "md", "csv", "latex", "json", "openood"; another name is an error with the nearest as hint. */
 NPOS_MUST_CHECK npos_status npi_format_parse(const char *name, npi_format_kind *out);
 
 typedef struct npi_grid_column {

@@ -1,4 +1,4 @@
-/* Histograms of scores and ROC curves. */
+/* Histograms of scores, ROC curves, precision by recall. */
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -158,6 +158,38 @@ static void roc_plot(npi_page *page, const npi_score_result *result, bool zoom) 
     npi_page_add(page, "</figure>\n");
 }
 
+/* Precision by recall with ID as what is looked for, at the thresholds of the ROC curves; and the other
+ * way round, with OOD as what is looked for. */
+static void precision_plot(npi_page *page, const npi_score_result *result, bool ood) {
+    double x[ROC_POINTS], y[ROC_POINTS], recall[ROC_POINTS], precision[ROC_POINTS];
+    npi_plot plot = {
+        .height = 340,
+        .x = {0, 1, .percent = true, .title = ood ? "OOD images found" : "ID images accepted"},
+        .y = {0, 1, .percent = true,
+              .title = ood ? "OOD among the rejected" : "ID among the accepted"}};
+    npi_page_add(page, "<figure>\n");
+    npi_plot_begin(&plot, page, ood ? "precision by recall, OOD" : "precision by recall, ID");
+    for (int i = 0; i < result->sets && page->status == NPOS_OK; i++) {
+        double ids = (double)result->id_n, oods = (double)result->set[i].n;
+        page->status = roc(result, i, x, y);
+        for (int p = 0; p < ROC_POINTS && page->status == NPOS_OK; p++) {
+            double found = ood ? (1 - x[p]) * oods : y[p] * ids;
+            double taken = ood ? found + (1 - y[p]) * ids : found + x[p] * oods;
+            recall[p] = ood ? 1 - x[p] : y[p];
+            precision[p] = taken > 0 ? found / taken : NAN;
+        }
+        if (page->status == NPOS_OK)
+            npi_plot_line(
+                &plot, ROC_POINTS, recall, precision,
+                (npi_mark){.colour = npi_set_colour(i), .width = 2, .dash = i / NPI_COLOUR_SETS});
+    }
+    npi_plot_end(&plot);
+    npi_page_caption(page, ood ? "The same with OOD images as what is looked for (AUPR-out)."
+                               : "Precision by recall with ID images as what is looked for "
+                                 "(AUPR-in). Where a curve starts depends on the sets' sizes.");
+    npi_page_add(page, "</figure>\n");
+}
+
 static void plots_of(npi_page *page, const npi_score_result *result) {
     double lo = INFINITY, hi = -INFINITY;
     page->status =
@@ -182,6 +214,8 @@ static void plots_of(npi_page *page, const npi_score_result *result) {
     npi_page_add(page, "</ul>\n<div class=\"grid\">\n");
     roc_plot(page, result, false);
     roc_plot(page, result, true);
+    precision_plot(page, result, false);
+    precision_plot(page, result, true);
     npi_page_add(page, "</div>\n");
 }
 

@@ -86,7 +86,7 @@ void npi_page_curves(npi_page *page, const npi_report *report);
 /* Tables (page_tables.c). */
 void npi_page_tables(npi_page *page, const npi_report *report);
 void npi_page_comparison(npi_page *page, const npi_report *report);
-/* Histograms and ROC curves (page_scores.c). */
+/* Histograms, ROC curves, precision by recall (page_scores.c). */
 void npi_page_scores(npi_page *page, const npi_report *report);
 /* Map (page_map.c), how synthesis works (page_synthesis.c), contact sheets (page_sheets.c). */
 void npi_page_map(npi_page *page, const npi_report *report);

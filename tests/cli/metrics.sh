@@ -20,6 +20,7 @@ npos metrics --id id.npy --ood a=far.npy --protocol openood | head -1
 for format in md csv latex; do
     npos metrics --id id.npy --ood far/a_1=far.npy near/b=near.npy --format $format
 done
+npos metrics --id id.npy --ood far/a=far.npy near/b=near.npy --protocol openood --format openood
 npos metrics --id id.npy --ood a=far.npy --format json | tr -d ' \n' | cut -c1-60
 echo
 

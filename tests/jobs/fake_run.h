@@ -153,6 +153,15 @@ npos_status npi_run_features(npi_run *run, const uint8_t *pixels, int64_t n,
     return NPOS_OK;
 }
 
+bool npi_run_perturbs(const npi_run *run) {
+    (void)run;
+    return false;
+}
+
+npos_status npi_run_perturb(npi_run *run) {
+    return npi_fail(NPOS_UNSUPPORTED, "%s: a fake run does not perturb", run->path);
+}
+
 npos_status npi_run_set_calibration(npi_run *run, const npi_calibration *calibration) {
     (void)run;
     fake.calibration = *calibration;

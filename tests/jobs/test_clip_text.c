@@ -3,6 +3,7 @@
 #include "base/memory.h"
 #include "devices/golden.h"
 #include "io/safetensors.h"
+#include "jobs/clip_file.h"
 #include "npos/npos.h"
 
 enum { CLASSES = 3, PROJECTION = 24 };
@@ -66,6 +67,11 @@ static void test_agrees_with_transformers(void **state) {
                             "[\"cat\",\"Snow leopard\",\"café\"]");
         assert_string_equal(npi_safetensors_metadata(file, "templates"),
                             "[\"a photo of a {}.\",\"the {}\"]");
+        char hash[17];
+        uint64_t weights;
+        CHECK_OK(npi_clip_hash(f.clip, &weights));
+        snprintf(hash, sizeof hash, "%016llx", (unsigned long long)weights);
+        assert_string_equal(npi_safetensors_metadata(file, "weights"), hash);
         npi_safetensors_close(file);
         check_remove(f.folder);
     }

@@ -183,6 +183,46 @@ static void head_serves_all_detectors(void **state) {
     npi_evaluation_clear(&e);
 }
 
+/* What was fitted is saved, taken again, and fitted anew when the run is another one. */
+static void fitted_detectors_are_saved(void **state) {
+    (void)state;
+    char id[1500], ood[800], run[560], file[800];
+    char *first, *second;
+    size_t size, other_size;
+    npos_fit_options options = fit_options("saved", true, false);
+    CHECK_OK(npos_fit(&options));
+    snprintf(run, sizeof run, "%s", in_folder("saved"));
+    snprintf(file, sizeof file, "%s/detectors.safetensors", run);
+    snprintf(id, sizeof id, "embeddings:%s#labels=%s", in_folder("t.npy"), in_folder("ty.npy"));
+    snprintf(ood, sizeof ood, "far/o=embeddings:%s", in_folder("o.npy"));
+    CHECK_OK(evaluate(run, id, ood, -1));
+    npi_evaluation before = {0}, after = {0};
+    CHECK_OK(npi_evaluation_read_run(run, &before));
+    CHECK_OK(npi_file_read(file, &first, &size));
+    CHECK_OK(evaluate(run, id, ood, -1));
+    CHECK_OK(npi_evaluation_read_run(run, &after));
+    for (int r = 0; r < before.results; r++)
+        assert_memory_equal(before.result[r].id_scores, after.result[r].id_scores,
+                            TEST * sizeof(double));
+    npi_evaluation_clear(&before);
+    npi_evaluation_clear(&after);
+    check_remove(run);
+    train[0] += 1;
+    write_rows("h.npy", TRAIN, D, train);
+    CHECK_OK(npos_fit(&options));
+    CHECK_OK(npi_file_write(file, first, size));
+    CHECK_OK(evaluate(run, id, ood, -1));
+    CHECK_OK(npi_file_read(file, &second, &other_size));
+    assert_true(size != other_size || memcmp(first, second, size) != 0);
+    first[size - 1] ^= 1;
+    CHECK_OK(npi_file_write(file, first, size));
+    CHECK_FAILS(evaluate(run, id, ood, -1), NPOS_BAD_DATA, "detectors.safetensors");
+    train[0] -= 1;
+    write_rows("h.npy", TRAIN, D, train);
+    npi_free(first);
+    npi_free(second);
+}
+
 static void logits_serve_without_a_head(void **state) {
     (void)state;
     char run[700], id[2200], ood[1500], bare[800];
@@ -428,6 +468,7 @@ static void no_memory(void **state) {
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(head_serves_all_detectors),
+        cmocka_unit_test(fitted_detectors_are_saved),
         cmocka_unit_test(logits_serve_without_a_head),
         cmocka_unit_test(embeddings_alone),
         cmocka_unit_test(calibrate_and_score),

@@ -66,7 +66,7 @@ static void wrong_recipes_are_refused_with_place_and_reason(void **state) {
         {"lr: -1\n", "outside 0 to 1000", NPOS_INVALID_ARGUMENT},
         {"batch: 2.5\n", "not a whole number", NPOS_INVALID_ARGUMENT},
         {"batch: 1e99\n", "outside", NPOS_INVALID_ARGUMENT},
-        {"method: nposs\n", "not one of {npos, cider, vos, ce}", NPOS_INVALID_ARGUMENT},
+        {"method: nposs\n", "not one of {npos, cider, vos, ce, clip}", NPOS_INVALID_ARGUMENT},
         {"method: npos, cider\n", "not one of", NPOS_INVALID_ARGUMENT},
         {"channels: 2\n", "not one of {1, 3}", NPOS_INVALID_ARGUMENT},
         {"nesterov: maybe\n", "neither true nor false", NPOS_INVALID_ARGUMENT},

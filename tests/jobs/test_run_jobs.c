@@ -389,7 +389,7 @@ static void score_streams(void **state) {
     assert_int_equal(npi_memory_now(), before);
     assert_non_null(strstr(npos_error_message(), "15 of 150"));
     fclose(options.names);
-    assert_true(fake.most <= 64);
+    assert_true(fake.most <= 128);
     assert_int_equal(json_array_size(lines), FILES);
     char *at_line = names;
     for (size_t i = 0; i < FILES; i++) {

@@ -21,9 +21,26 @@ static void large_batches_warm_up_unasked(void **state) {
     assert_int_equal(warmup((const char *const[]){"batch=257", "epochs=4"}, 2), 4);
 }
 
+static void a_step_is_asked_for(void **state) {
+    (void)state;
+    const char *const settings[] = {"schedule=step", "batch=800", "lr=0.1", "drop_epoch=60"};
+    npi_recipe recipe;
+    CHECK_OK(npi_recipe_defaults(&recipe));
+    npi_schedule cosine = npi_settings_schedule(&recipe, 7);
+    assert_int_equal(cosine.drop_epoch, 0);
+    for (int i = 0; i < 4; i++)
+        CHECK_OK(npi_recipe_set(&recipe, settings[i]));
+    npi_schedule step = npi_settings_schedule(&recipe, 7);
+    assert_int_equal(step.warmup_epochs, 0);
+    assert_true(npi_schedule_rate(&step, 0, 0) == 0.1);
+    assert_true(npi_schedule_rate(&step, 60, 0) == 0.1 * 0.1);
+    npi_recipe_clear(&recipe);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(large_batches_warm_up_unasked),
+        cmocka_unit_test(a_step_is_asked_for),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

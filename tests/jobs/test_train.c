@@ -317,9 +317,9 @@ static void values_that_are_not_finite_stop_and_leave_the_last_state(void **stat
         snprintf(out, sizeof out, "nan%d", i);
         job *j = make_job(folder, out);
         const char *settings[] = {cases[i].setting, "weight_decay=10", "warmup_epochs=0",
-                                  "start_epoch=1"};
+                                  "start_epoch=1", "checkpoint_every=1"};
         j->options.set = settings;
-        j->options.set_count = 4;
+        j->options.set_count = 5;
         CHECK_FAILS(npos_train(&j->options), NPOS_NOT_FINITE, cases[i].message);
         assert_non_null(strstr(npos_error_hint(), cases[i].hint));
         assert_non_null(strstr(npos_error_hint(), "--init"));
@@ -329,7 +329,7 @@ static void values_that_are_not_finite_stop_and_leave_the_last_state(void **stat
             continue;
         job *other = make_job(folder, "stopped");
         other->options.set = settings;
-        other->options.set_count = 4;
+        other->options.set_count = 5;
         other->options.stop_after_epoch = cases[i].epochs;
         CHECK_FAILS(npos_train(&other->options), NPOS_INTERRUPTED, "is saved");
         snprintf(names[0], sizeof names[0], "%s/checkpoint.safetensors", out);

@@ -43,6 +43,15 @@ static void warm_up_rises_by_step(void **state) {
     assert_near(npi_schedule_rate(&s, 10, 3), top, 1e-14);
 }
 
+static void a_step_falls_once(void **state) {
+    (void)state;
+    npi_schedule s = {.lr = 0.1, .epochs = 100, .steps = 4, .drop_epoch = 60, .drop = 0.1};
+    assert_near(npi_schedule_rate(&s, 0, 0), 0.1, 1e-15);
+    assert_near(npi_schedule_rate(&s, 59, 3), 0.1, 1e-15);
+    assert_near(npi_schedule_rate(&s, 60, 0), 0.01, 1e-15);
+    assert_near(npi_schedule_rate(&s, 99, 3), 0.01, 1e-15);
+}
+
 /* ---- names and shapes ---- */
 
 static npi_model make_model(npi_device *dev, const npi_model_desc *desc, bool training) {
@@ -379,6 +388,7 @@ int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(cosine_falls_by_epoch),
         cmocka_unit_test(warm_up_rises_by_step),
+        cmocka_unit_test(a_step_falls_once),
         cmocka_unit_test(encoders_are_torchvisions),
         cmocka_unit_test(unknown_encoders_are_named),
         cmocka_unit_test(starting_values_are_pytorchs),

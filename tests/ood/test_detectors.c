@@ -66,9 +66,10 @@ static int setup(void **state) {
     away = brute_device(false);
     CHECK_OK(npi_neighbour_bank_make(&host, BANK, DIM, bank, &host_bank));
     CHECK_OK(npi_neighbour_bank_make(&away, BANK, DIM, bank, &away_bank));
-    model = (npi_detector_model){"run", &host,     DIM,    PROJ, CLASSES, true,   true, prototypes,
-                                 0.1,   host_bank, labels, 7,    bank,    weight, bias};
-    outputs = (npi_outputs){QUERIES, DIM, PROJ, CLASSES, h, z, phi, logits};
+    model = (npi_detector_model){"run",      &host, DIM,       PROJ,   CLASSES, true, true,
+                                 prototypes, 0.1,   host_bank, labels, 7,       bank, weight,
+                                 bias,       false, false,     NULL,   0};
+    outputs = (npi_outputs){QUERIES, DIM, PROJ, CLASSES, h, z, phi, logits, NULL};
     return 0;
 }
 
@@ -141,7 +142,7 @@ static void fitted_ones_equal_scipy(void **state) {
         queries[i * DIM + 5] = 0;
     take("head_logits", QUERIES * CLASSES, of);
     npi_detector_model m = model;
-    npi_outputs asked = {QUERIES, DIM, PROJ, CLASSES, queries, z, phi, of};
+    npi_outputs asked = {QUERIES, DIM, PROJ, CLASSES, queries, z, phi, of, NULL};
     m.bank_h = rows;
     for (int i = 0; i < 7; i++) {
         npi_detector *detector;
@@ -205,7 +206,7 @@ static void nan_is_kept(void **state) {
     memcpy(bad_h, h, sizeof bad_h);
     memcpy(bad_logits, logits, sizeof bad_logits);
     bad_h[2] = bad_logits[1] = NAN;
-    npi_outputs one = {1, DIM, PROJ, CLASSES, bad_h, z, phi, bad_logits};
+    npi_outputs one = {1, DIM, PROJ, CLASSES, bad_h, z, phi, bad_logits, NULL};
     CHECK_OK(npi_detectors_fit("gen,react,ash,she,vim,mahalanobis,relative_mahalanobis", &model,
                                &detectors, &count));
     for (int d = 0; d < count; d++) {
@@ -228,7 +229,8 @@ static void scores_do_not_depend_on_the_batch(void **state) {
         CHECK_OK(npi_detector_score(&detectors[d], &outputs, together));
         for (int i = 0; i < QUERIES; i++) {
             npi_outputs one = {1,           DIM,          PROJ,    CLASSES,
-                               h + i * DIM, z + i * PROJ, phi + i, logits + i * CLASSES};
+                               h + i * DIM, z + i * PROJ, phi + i, logits + i * CLASSES,
+                               NULL};
             CHECK_OK(npi_detector_score(&detectors[d], &one, &alone));
             assert_true(alone == together[i]);
         }
@@ -272,6 +274,43 @@ static void classes_and_accuracy(void **state) {
         truth[i] = -1;
     CHECK_OK(npi_measure_accuracy(&plain, &outputs, truth, &accuracy));
     assert_true(accuracy.head == -1 && accuracy.knn == -1 && accuracy.prototype == -1);
+}
+
+/* A detector restored from its own arrays scores the same to the bit, without the bank. */
+static void saved_ones_need_no_bank(void **state) {
+    (void)state;
+    static const char *const names[] = {"react", "she", "vim", "mahalanobis",
+                                        "relative_mahalanobis"};
+    for (int i = 0; i < 5; i++) {
+        npi_detector *fitted, *restored;
+        npi_saved_detector saved = {0};
+        double before[QUERIES], after[QUERIES];
+        int count;
+        CHECK_OK(npi_detectors_fit(names[i], &model, &fitted, &count));
+        CHECK_OK(npi_detector_score(fitted, &outputs, before));
+        assert_false(fitted->restored);
+        snprintf(saved.name, sizeof saved.name, "%s", names[i]);
+        saved.count = fitted->kind->arrays(&model, fitted->state, saved.array);
+        npi_detector_model bare = model;
+        bare.bank = NULL;
+        bare.bank_h = NULL;
+        CHECK_FAILS(npi_detectors_fit(names[i], &bare, &restored, &count), NPOS_INVALID_ARGUMENT,
+                    "needs training embeddings");
+        bare.saved = &saved;
+        bare.saved_count = 1;
+        CHECK_OK(npi_detectors_fit(names[i], &bare, &restored, &count));
+        CHECK_OK(npi_detector_score(restored, &outputs, after));
+        assert_true(restored->restored);
+        assert_memory_equal(before, after, sizeof before);
+        npi_detectors_free(restored, count);
+        saved.array[saved.count - 1].columns++;
+        CHECK_FAILS(npi_detectors_fit(names[i], &bare, &restored, &count), NPOS_SHAPE_MISMATCH,
+                    "saved");
+        saved.count = 0;
+        CHECK_FAILS(npi_detectors_fit(names[i], &bare, &restored, &count), NPOS_BAD_DATA,
+                    "what was saved of it has no");
+        npi_detectors_free(fitted, 1);
+    }
 }
 
 /* The same figures on the devices that ship, and there too a score that is the image's own. */
@@ -451,6 +490,7 @@ int main(void) {
         cmocka_unit_test(bad_training_data),
         cmocka_unit_test(nan_is_kept),
         cmocka_unit_test(scores_do_not_depend_on_the_batch),
+        cmocka_unit_test(saved_ones_need_no_bank),
         cmocka_unit_test(on_real_devices),
         cmocka_unit_test(blocks_agree),
         cmocka_unit_test(classes_and_accuracy),

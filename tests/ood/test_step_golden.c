@@ -136,7 +136,8 @@ static void open_setup(setup *s, const char *device, npi_precision precision, co
         .synth = {CLASSES, RING, dim, 5, 6, PICK, NOISE, KEEP, 0.1f, v->authors, 1},
         .gauss = {CLASSES, RING, dim, 50, 4, 1},
         .sgd = {.momentum = 0.9f, .weight_decay = 5e-3f, .nesterov = true, .clip_norm = v->clip}};
-    CHECK_OK(npi_objective_create(npi_comm_self(), &s->model, s->plan, &desc, &s->o));
+    CHECK_OK(
+        npi_objective_create(npi_comm_self(), &s->model, npi_plan_encoder(s->plan), &desc, &s->o));
     const npi_memory_ops *memory = s->dev->memory;
     CHECK_OK(memory->alloc(s->dev, N * 3 * SIDE * SIDE * sizeof(float), "views", &s->images));
     CHECK_OK(memory->alloc(s->dev, NOISE * DIM * sizeof(float), "noise", &s->noise));

@@ -46,7 +46,8 @@ static void build(rig *r, const char *device, const char *method) {
     CHECK_OK(npi_model_create(r->dev, &model, true, &r->model));
     CHECK_OK(npi_plan_create(&r->model, 2 * BATCH, true, &r->plan));
     npi_objective_desc objective = npi_settings_objective(&r->recipe, CLASSES, r->model.dim);
-    CHECK_OK(npi_objective_create(npi_comm_self(), &r->model, r->plan, &objective, &r->objective));
+    CHECK_OK(npi_objective_create(npi_comm_self(), &r->model, npi_plan_encoder(r->plan), &objective,
+                                  &r->objective));
     CHECK_OK(npi_params_init(&r->model.params, 1));
 }
 

@@ -96,9 +96,9 @@ static void whole_page(void **state) {
     assert_non_null(strstr(text, "Beside other runs"));
     /* ID and four sets, twelve most and twelve least typical images each */
     assert_int_equal(count_of(text, "<img "), 5 * 24);
-    /* losses, prototypes, gradient, dead units, rate, speed; two scores of four histograms and two ROC plots; two maps;
-     * three drawings of synthesis */
-    assert_int_equal(count_of(text, "role=\"img\""), 6 + 2 * (4 + 2) + 2 + 3);
+    /* losses, prototypes, gradient, dead units, rate, speed; two scores of four histograms, two ROC plots and two of precision;
+     * two maps; three drawings of synthesis */
+    assert_int_equal(count_of(text, "role=\"img\""), 6 + 2 * (4 + 4) + 2 + 3);
     assert_null(strstr(text, "class=\"missing\""));
     assert_null(strstr(text, "nan"));
     npi_free(text);

@@ -1,0 +1,207 @@
+/* npos_extract: tokens that enter one block of CLIP's image tower, for a set of images. */
+#include <math.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "base/clock.h"
+#include "base/memory.h"
+#include "data/stream.h"
+#include "io/token_store.h"
+#include "jobs/clip_images.h"
+#include "jobs/compute.h"
+#include "jobs/options.h"
+#include "npos/npos.h"
+#include "tensor/dtype.h"
+
+/* Beside another device the processor decodes ahead; a host device needs the cores itself. */
+enum { SLOTS = 3 };
+
+void npos_extract_options_init(npos_extract_options *options) {
+    memset(options, 0, sizeof *options);
+    options->struct_size = sizeof *options;
+    options->compute = npi_compute_defaults();
+    options->block = 10;
+}
+
+typedef struct job {
+    const npos_extract_options *options;
+    npi_clip_encoder encoder;
+    npi_images images;
+    npi_token_writer *writer;
+    npi_stream *stream;
+    int32_t *missing; /* [left] numbers of the images to extract */
+    int64_t left;
+    size_t numbers; /* of an image */
+    uint16_t *on_device, *halves;
+} job;
+
+static npos_status open_writer(job *j) {
+    const npos_extract_options *o = j->options;
+    const npi_clip_config *c = &j->encoder.clip.config;
+    const npi_augment_desc *n = &j->encoder.normalise;
+    npi_token_info info = {.images = j->images.count,
+                           .block = o->block,
+                           .rows = npi_clip_rows(c),
+                           .width = c->vision.width,
+                           .chunk = NPI_TOKEN_CHUNK,
+                           .classes = j->images.classes,
+                           .class_names = j->images.class_names,
+                           .labels = j->images.labels,
+                           .spec = j->images.spec};
+    NPI_TRY(npi_clip_hash(o->clip, &info.model));
+    NPI_TRY(npi_token_names_hash(j->images.names, j->images.count, &info.names));
+    NPI_TRY(npi_format(&info.transform,
+                       "short side %d bicubic, centre crop, %d channels, mean %.7g %.7g %.7g, std "
+                       "%.7g %.7g %.7g",
+                       c->side, c->channels, (double)n->mean[0], (double)n->mean[1],
+                       (double)n->mean[2], (double)n->std[0], (double)n->std[1],
+                       (double)n->std[2]));
+    npos_status status = npi_token_writer_open(o->out, &info, o->resume, &j->writer);
+    npi_free(info.transform);
+    return status;
+}
+
+static npos_status list_missing(job *j) {
+    int64_t count = j->images.count;
+    NPI_TRY(npi_alloc(&j->missing, (size_t)count, sizeof *j->missing, "images to extract"));
+    for (int64_t i = npi_token_writer_missing(j->writer, 0); i < count;
+         i = npi_token_writer_missing(j->writer, i + 1))
+        j->missing[j->left++] = (int32_t)i;
+    return NPOS_OK;
+}
+
+/* npi_stream_order_fn: batch `number` of the missing images. */
+static npos_status order(void *context, int64_t number, int32_t *index, int *count) {
+    const job *j = context;
+    int64_t first = number * j->encoder.most, left = j->left - first;
+    *count = left < j->encoder.most ? (int)left : j->encoder.most;
+    memcpy(index, j->missing + first, (size_t)*count * sizeof *index);
+    return NPOS_OK;
+}
+
+/* The batch's tokens in `halves`; one that float16 cannot hold names its image. */
+static npos_status extract_batch(job *j, const npi_stream_batch *batch) {
+    npi_device *dev = j->encoder.clip.dev;
+    npi_act act;
+    npi_tokens tokens;
+    NPI_TRY(npi_clip_encoder_put(&j->encoder, batch->pixels, batch->count, &act));
+    NPI_TRY(npi_clip_images_tokens(j->encoder.plan, act, j->options->block, &tokens));
+    NPI_TRY(dev->tokens->export_halves(dev, tokens, j->on_device));
+    NPI_TRY(dev->memory->download(dev, j->halves, j->on_device,
+                                  (size_t)batch->count * j->numbers * sizeof *j->halves));
+    for (int i = 0; i < batch->count; i++) {
+        const uint16_t *at = j->halves + (size_t)i * j->numbers;
+        for (size_t k = 0; k < j->numbers; k++)
+            if (!isfinite(npi_f16_to_f32(at[k])))
+                return npi_fail(NPOS_NOT_FINITE,
+                                "%s: token %zu of block %d is not finite in float16",
+                                j->images.names[batch->index[i]],
+                                k / (size_t)j->encoder.clip.config.vision.width, j->options->block);
+    }
+    return npi_token_writer_add(j->writer, batch->count, j->halves);
+}
+
+static npos_status tell(const job *j, int64_t now, double seconds) {
+    char text[48] = "";
+    int64_t total = j->images.count, before = total - j->left;
+    if (now > 0)
+        snprintf(text, sizeof text, "%.4g images/s", (double)now / seconds);
+    NPI_TRY(npi_compute_progress(&j->options->compute, "extract", before + now, total, text));
+    return now < j->left && npi_stop_requested()
+               ? npi_fail(NPOS_INTERRUPTED, "extract: stopped at %lld of %lld",
+                          (long long)(before + now), (long long)total)
+               : NPOS_OK;
+}
+
+static npos_status extract_all(job *j) {
+    int most = j->encoder.most;
+    npi_stream_batch batch;
+    double start = npi_seconds();
+    bool host = j->encoder.clip.dev->host;
+    npi_stream_desc desc = {.images = &j->images,
+                            .transform = j->encoder.transform,
+                            .batch = most,
+                            .views = 1,
+                            .end = (j->left + most - 1) / most,
+                            .order = order,
+                            .context = j,
+                            .threads = j->options->compute.threads,
+                            .slots = host ? 1 : SLOTS};
+    NPI_TRY(tell(j, 0, 0));
+    if (j->left == 0)
+        return NPOS_OK;
+    NPI_TRY(npi_stream_open(&desc, &j->stream));
+    int64_t done = 0;
+    for (int64_t b = 0; b < desc.end; b++) {
+        NPI_TRY(npi_stream_next(j->stream, &batch));
+        NPI_TRY(extract_batch(j, &batch));
+        done += batch.count;
+        npi_stream_release(j->stream);
+        NPI_TRY(tell(j, done, npi_seconds() - start));
+    }
+    return NPOS_OK;
+}
+
+static npos_status prepare(job *j, npi_device *dev) {
+    const npos_extract_options *o = j->options;
+    int most = o->batch ? o->batch : npi_clip_pass(dev);
+    NPI_TRY(npi_clip_encoder_open(dev, o->clip, most, &j->encoder));
+    const npi_clip_config *c = &j->encoder.clip.config;
+    if (o->block < 0 || o->block >= c->vision.layers)
+        return npi_fail(NPOS_INVALID_ARGUMENT, "block %d: the image tower of %s has blocks 0 to %d",
+                        o->block, o->clip, c->vision.layers - 1);
+    NPI_TRY(npi_images_open(o->data, &j->encoder.transform, 0, 0, &j->images));
+    if (j->images.count < 1)
+        return npi_fail(NPOS_BAD_DATA, "%s: there are no images", o->data);
+    j->numbers = (size_t)npi_clip_rows(c) * (size_t)c->vision.width;
+    size_t numbers = (size_t)most * j->numbers;
+    NPI_TRY(dev->memory->alloc(dev, numbers * sizeof *j->on_device, "tokens", &j->on_device));
+    NPI_TRY(npi_alloc(&j->halves, numbers, sizeof *j->halves, "tokens"));
+    NPI_TRY(open_writer(j));
+    return list_missing(j);
+}
+
+/* Whatever stopped it: the chunks that are there stay. */
+static npos_status say_how_to_go_on(const job *j, npos_status status) {
+    const char *mend = npos_error_hint();
+    if (status == NPOS_OK || !j->writer)
+        return status;
+    return npi_hint(status, "%s%swhat is whole stays: go on with the same command and --resume",
+                    mend, *mend ? "; " : "");
+}
+
+static npos_status extract(const npos_extract_options *options, npi_device *dev) {
+    job j = {.options = options};
+    npos_status status = prepare(&j, dev);
+    if (status == NPOS_OK) {
+        npi_stop_watch();
+        status = extract_all(&j);
+        npi_stop_unwatch();
+    }
+    status = say_how_to_go_on(&j, status);
+    npi_stream_close(j.stream);
+    npi_token_writer_close(j.writer);
+    npi_free(j.missing);
+    npi_free(j.halves);
+    dev->memory->free(dev, j.on_device);
+    npi_images_clear(&j.images);
+    npi_clip_encoder_close(&j.encoder);
+    return status;
+}
+
+npos_status npos_extract(const npos_extract_options *options) {
+    NPI_CHECK_OPTIONS(options, "npos_extract");
+    npi_device *dev;
+    if (!options->clip || !options->data || !options->out)
+        return npi_fail(NPOS_INVALID_ARGUMENT,
+                        "npos_extract: clip, data and out must be given, '%s' is missing",
+                        !options->clip   ? "clip"
+                        : !options->data ? "data"
+                                         : "out");
+    if (options->batch < 0)
+        return npi_fail(NPOS_INVALID_ARGUMENT, "batch %d, expected 1 or more", options->batch);
+    NPI_TRY(npi_compute_open(&options->compute, &dev));
+    npos_status status = extract(options, dev);
+    npi_device_close(dev);
+    return status;
+}
