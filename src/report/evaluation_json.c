@@ -288,6 +288,7 @@ static npos_status read_root(const char *path, const json_t *root, npi_evaluatio
 npos_status npi_evaluation_read(const char *path, npi_evaluation *out) {
     char *text = NULL;
     size_t size;
+    *out = (npi_evaluation){0};
     NPI_TRY(npi_file_read(path, &text, &size));
     json_error_t error;
     json_t *root = json_loadb(text, size, JSON_REJECT_DUPLICATES, &error);

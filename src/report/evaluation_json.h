@@ -28,7 +28,7 @@ NPOS_MUST_CHECK npos_status npi_evaluation_write(const npi_evaluation *evaluatio
 /* Prints it. */
 NPOS_MUST_CHECK npos_status npi_evaluation_print(const npi_evaluation *evaluation, FILE *out);
 
-/* Reads such a file into a zeroed *out (release with npi_evaluation_clear); scores are NULL, and a
+/* Reads such a file into *out (release with npi_evaluation_clear); scores are NULL, and a
  * null threshold is read as 0.  Wrong types, missing keys, values outside [0, 1], another schema are
  * errors that name the file and the key. */
 NPOS_MUST_CHECK npos_status npi_evaluation_read(const char *path, npi_evaluation *out);
