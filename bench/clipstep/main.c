@@ -120,8 +120,8 @@ static void set_rings(const npi_safetensors *in, npi_objective *o) {
     for (int c = 0; c < o->ring.classes; c++)
         counts[c] = (uint64_t)o->ring.size;
     check(dev->memory->upload(dev, o->ring.rows, ring->data, elements(ring) * sizeof(float)));
-    check(dev->memory->upload(dev, o->ring.count, counts,
-                              (size_t)o->ring.classes * sizeof *counts));
+    check(
+        dev->memory->upload(dev, o->ring.count, counts, (size_t)o->ring.classes * sizeof *counts));
     npi_free(counts);
 }
 
@@ -130,8 +130,8 @@ static void write(const npi_objective *o, int n, const char *path) {
     npi_device *dev = o->dev;
     float losses[NPI_LOSS_COUNT];
     check(dev->memory->download(dev, losses, o->losses, sizeof losses));
-    check(npi_tensor_list_add(&list, "", "losses", NPI_F32, 1, (int64_t[]){NPI_LOSS_COUNT},
-                              losses));
+    check(
+        npi_tensor_list_add(&list, "", "losses", NPI_F32, 1, (int64_t[]){NPI_LOSS_COUNT}, losses));
     check(npi_tensor_list_add(&list, "", "h", NPI_F32, 2, (int64_t[]){n, o->model->dim}, NULL));
     check(dev->memory->download(dev, (void *)(uintptr_t)list.tensors[1].data, o->rows,
                                 (size_t)n * (size_t)o->model->dim * sizeof(float)));
@@ -165,8 +165,8 @@ int main(int argc, char **argv) {
     check(dev->tokens->import_halves(dev, halves, npi_clip_tuning_input(plan)));
     npi_step step = {0, 0.1f, 0.01f};
     check(dev->memory->upload(dev, o.step, &step, sizeof step));
-    check(dev->memory->upload(dev, o.labels, find(in, "labels")->data,
-                              (size_t)n * sizeof(int32_t)));
+    check(
+        dev->memory->upload(dev, o.labels, find(in, "labels")->data, (size_t)n * sizeof(int32_t)));
     npi_synth_given given = {NULL, NULL};
     if (a.open) {
         set_rings(in, &o);
