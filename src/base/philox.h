@@ -27,7 +27,8 @@ typedef enum npi_purpose {
     NPI_RANDOM_SUBSET = 7,      /* seeded subsets of OOD sets */
     NPI_RANDOM_BOOTSTRAP = 8,   /* intervals */
     NPI_RANDOM_TEST = 9,
-    NPI_RANDOM_MAP = 10 /* initial positions of the report's 2-D map */
+    NPI_RANDOM_MAP = 10,       /* initial positions of the report's 2-D map */
+    NPI_RANDOM_PROTOTYPES = 11 /* directions that prototypes start from: item = class */
 } npi_purpose;
 
 typedef struct npi_u32x4 {

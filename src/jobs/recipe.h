@@ -56,6 +56,9 @@
     X(REAL, alpha, 0.1, 0, 1000, "weight of the open-set risk R_open")                             \
     X(REAL, tau, 0.1, 1e-4, 100, "temperature of the prototypes")                                  \
     X(REAL, proto_m, 0.95, 0, 1, "momentum of the prototypes")                                     \
+    X(TEXT, proto_start, "mean", 0, 0,                                                             \
+      "{mean, spread}: prototypes start as their classes' mean z, or as far apart as can be")      \
+    X(INT, proto_hold, 0, 0, 100000, "epochs in which the prototypes stay where they start")       \
     X(INT, head_dim, 128, 1, 8192, "hidden width of the outlier head")                             \
     X(INT, ring, 1000, 1, 1000000, "embeddings kept of each class")                                \
     X(INT, k, 300, 1, 1000000,                                                                     \

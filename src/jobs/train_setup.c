@@ -8,6 +8,7 @@
 #include "jobs/foreign.h"
 #include "jobs/model_file.h"
 #include "jobs/trainer.h"
+#include "ood/spread.h"
 
 npos_status npi_trainer_path(const npi_trainer *t, const char *name, char **out) {
     return npi_path_join(out, t->options->out, name);
@@ -223,10 +224,24 @@ static npos_status read_init(npi_trainer *t) {
     return status;
 }
 
+static npos_status spread_prototypes(npi_trainer *t) {
+    int classes = t->images.classes, dim = t->model.proj;
+    size_t count = (size_t)classes * (size_t)dim;
+    float *mu;
+    NPI_TRY(npi_alloc(&mu, count, sizeof *mu, "prototypes"));
+    npos_status status = npi_spread_directions(classes, dim, (uint64_t)t->recipe.seed, mu);
+    if (status == NPOS_OK)
+        status = t->dev->memory->upload(t->dev, t->objective.mu, mu, count * sizeof *mu);
+    npi_free(mu);
+    return status;
+}
+
 /* compat authors: their prototypes start from the test set. */
 static npos_status start_prototypes(npi_trainer *t) {
     if (t->objective.desc.method == NPI_METHOD_CE)
         return NPOS_OK;
+    if (strcmp(t->recipe.proto_start, "spread") == 0)
+        return spread_prototypes(t);
     if (!npi_settings_authors(&t->recipe))
         return npi_trainer_start_prototypes(t, &t->images);
     npi_images test = {0};

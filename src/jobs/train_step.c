@@ -99,7 +99,9 @@ npos_status npi_trainer_step(npi_trainer *t) {
     int slot = (int)(t->posted % NPI_POST_SLOTS);
     NPI_TRY(prepare(t));
     bool open = is_open(t);
-    NPI_TRY(npi_recording_run(&t->recordings[open], t->dev, open ? step_with : step_without, t));
+    t->objective.held = t->epoch < t->recipe.proto_hold;
+    NPI_TRY(npi_recording_run(&t->recordings[2 * t->objective.held + open], t->dev,
+                              open ? step_with : step_without, t));
     NPI_TRY(t->dev->memory->post(t->dev, slot, t->objective.losses,
                                  NPI_LOSS_COUNT * sizeof *t->objective.losses));
     t->pending[slot] = (npi_pending){t->epoch, t->step, open};
@@ -124,6 +126,6 @@ int npi_trainer_settled(const npi_trainer *t) {
 }
 
 void npi_trainer_step_close(npi_trainer *t) {
-    for (int i = 0; i < 2; i++)
+    for (int i = 0; i < 4; i++)
         npi_recording_free(&t->recordings[i], t->dev);
 }

@@ -46,7 +46,7 @@ typedef struct npi_trainer {
     int epoch, step;                     /* the next step to run */
     int saved_epoch, saved_step;         /* where the checkpoint stands */
     double saved_at, save_seconds;       /* when it was written, and how long that took */
-    npi_recording recordings[2];         /* of the step without and with R_open */
+    npi_recording recordings[4]; /* of the step without and with R_open, prototypes free or held */
     npi_pending pending[NPI_POST_SLOTS];
     int64_t posted, collected; /* steps enqueued and steps in `sums` since this process began */
     npi_epoch_sums sums;

@@ -157,8 +157,9 @@ static int all_samples(const npi_objective *o) {
 
 static npi_contrast_desc contrast_desc(const npi_objective *o) {
     const npi_objective_desc *d = &o->desc;
-    return (npi_contrast_desc){all_samples(o), d->classes, o->model->proj, d->proto_m,
-                               d->tau,         d->w_disp,  d->w_comp};
+    return (npi_contrast_desc){
+        all_samples(o), d->classes, o->model->proj, o->held ? 1.0f : d->proto_m,
+        d->tau,         d->w_disp,  d->w_comp};
 }
 
 npos_status npi_objective_create(npi_comm *comm, npi_model *model, npi_encoder encoder,

@@ -51,6 +51,7 @@ typedef struct npi_objective {
     npi_model *model;
     npi_encoder encoder;
     int n; /* samples of the next step: desc.samples, or fewer where the encoder takes them (clip) */
+    bool held; /* the next step leaves the prototypes where they are; L_disp then has no gradient */
     npi_ring ring;
     npi_synth *synth;
     int outliers; /* rows of V; 0 for cider and ce */

@@ -8,6 +8,7 @@
 
 #include "io/safetensors.h"
 #include "jobs/trainer.h"
+#include "ood/spread.h"
 
 static void two_and_two_epochs_are_four(void **state) {
     (void)state;
@@ -368,6 +369,42 @@ static void a_checkpoint_takes_no_nan(void **state) {
     check_remove(folder);
 }
 
+/* The prototypes that a checkpoint has. */
+static void read_prototypes(const char *folder, const char *run, float *out) {
+    char name[64];
+    npi_safetensors *file;
+    const npi_named_tensor *mu;
+    snprintf(name, sizeof name, "%s/checkpoint.safetensors", run);
+    CHECK_OK(npi_safetensors_open(check_path(folder, name), &file));
+    CHECK_OK(npi_safetensors_get(file, "prototypes", NPI_F32, 2, (int64_t[]){CLASSES, 16}, &mu));
+    memcpy(out, mu->data, CLASSES * 16 * sizeof *out);
+    npi_safetensors_close(file);
+}
+
+/* Through epochs without and with outliers; then they follow their classes. */
+static void held_prototypes_stay_where_they_start(void **state) {
+    (void)state;
+    char folder[512];
+    float start[CLASSES * 16], seen[CLASSES * 16];
+    snprintf(folder, sizeof folder, "%s", prepare());
+    job *j = make_job(folder, "run");
+    const char *settings[] = {"proto_start=spread", "proto_hold=2"};
+    j->options.set = settings;
+    j->options.set_count = 2;
+    CHECK_OK(npi_spread_directions(CLASSES, 16, 0, start));
+    for (int epoch = 1; epoch <= 3; epoch++) {
+        double moved = 0.0;
+        j->options.stop_after_epoch = epoch;
+        CHECK_FAILS(npos_train(&j->options), NPOS_INTERRUPTED, "is saved");
+        j->options.resume = 1;
+        read_prototypes(folder, "run", seen);
+        for (int i = 0; i < CLASSES * 16; i++)
+            moved = fmax(moved, fabs((double)seen[i] - (double)start[i]));
+        assert_true(epoch <= 2 ? moved < 1e-5 : moved > 1e-2);
+    }
+    check_remove(folder);
+}
+
 /* Killed before the first epoch's end. */
 static void a_run_killed_in_its_first_epoch_resumes(void **state) {
     (void)state;
@@ -429,6 +466,7 @@ int main(void) {
         cmocka_unit_test(bad_data_and_settings_are_named),
         cmocka_unit_test(values_that_are_not_finite_stop_and_leave_the_last_state),
         cmocka_unit_test(a_checkpoint_takes_no_nan),
+        cmocka_unit_test(held_prototypes_stay_where_they_start),
         cmocka_unit_test(a_run_killed_in_its_first_epoch_resumes),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
