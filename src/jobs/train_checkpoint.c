@@ -49,11 +49,17 @@ static npos_status collect(npi_trainer *t, npi_tensor_list *list) {
 }
 
 npos_status npi_trainer_diverged(const npi_trainer *t, npos_status status) {
+    const char *out = t->options->out;
+    if (t->clip) /* whose weights start from the model's */
+        return npi_hint(status,
+                        "'%s' keeps the state of epoch %d, step %d; start anew with another --out "
+                        "and a lower rate (--set lr=%g) or --set clip_norm=1",
+                        out, t->saved_epoch, t->saved_step, t->recipe.lr / 2);
     return npi_hint(
         status,
         "'%s' keeps the state of epoch %d, step %d; with another --out, start from there (--init "
         "%s) or anew, with a lower rate (--set lr=%g), a longer warm-up or --set clip_norm=1",
-        t->options->out, t->saved_epoch, t->saved_step, t->options->out, t->recipe.lr / 2);
+        out, t->saved_epoch, t->saved_step, out, t->recipe.lr / 2);
 }
 
 /* A checkpoint is only ever replaced by one that a run can go on from. */

@@ -4,12 +4,14 @@
 
 #include <unistd.h>
 
+#include "base/philox.h"
 #include "io/make_zip.h"
 #include "io/pt_write.h"
 #include "io/safetensors.h"
 #include "io/token_store.h"
 #include "jobs/fitted.h"
 #include "jobs/model_file.h"
+#include "jobs/trainer.h"
 #include "tensor/dtype.h"
 
 enum { ROWS = 10, WIDTH = 32, NUMBERS = ROWS * WIDTH };
@@ -204,6 +206,45 @@ static void training_lowers_the_losses(void **state) {
     check_remove(folder);
 }
 
+/* From the second step on, the smaller last one of an epoch included, nothing is allocated. */
+static void steps_allocate_nothing(void **state) {
+    (void)state;
+    static const char *const loading[] = {"loading=memory", "loading=stream"};
+    char folder[512];
+    prepare_clip(folder, sizeof folder);
+    const tuning *j = on_store(folder, "run");
+    for (int l = 0; l < 2; l++) {
+        char clip[1000], features[1100], text[1100];
+        snprintf(clip, sizeof clip, "clip=%s", j->clip);
+        snprintf(features, sizeof features, "features=%s", j->store);
+        snprintf(text, sizeof text, "text=%s", j->text);
+        const char *set[] = {clip, features, text, loading[l], "start_epoch=0"};
+        npos_train_options options;
+        npi_trainer t;
+        npos_train_options_init(&options);
+        options.compute = j->options.compute;
+        options.recipe = j->recipe;
+        options.out = check_path(folder, "run");
+        options.set = set;
+        options.set_count = 5;
+        CHECK_OK(npi_trainer_open(&options, NPI_TRAINER_FINETUNE, &t));
+        uint64_t calls = 0;
+        for (t.epoch = 0; t.epoch < 3; t.epoch++) {
+            npi_permutation(0, NPI_RANDOM_PERMUTATION, (uint64_t)t.epoch, t.order, IMAGES);
+            for (t.step = 0; t.step < STEPS;) {
+                uint64_t before = npi_memory_calls();
+                CHECK_OK(npi_trainer_step(&t));
+                calls += t.epoch > 0 || t.step > 1 ? npi_memory_calls() - before : 0;
+            }
+            CHECK_OK(npi_trainer_settle(&t));
+        }
+        assert_true(t.sums.open_steps > 0);
+        assert_int_equal(calls, 0);
+        npi_trainer_close(&t);
+    }
+    check_remove(folder);
+}
+
 /* ---- what is left ---- */
 
 /* The tuned model as --clip takes it, its T as before (the text tower did not move), its image tower another. */
@@ -214,7 +255,7 @@ static void the_model_is_its_makers(const char *folder, const char *name, const 
     npi_device *dev;
     npi_clip then, now;
     j->options.data = j->data;
-    write_directions(j->text, j->clip, CLASSES);
+    write_directions(j->text, j->clip, CLASSES, 0);
     CHECK_OK(npi_clip_hash(j->clip, &before));
     CHECK_OK(npos_finetune(&j->options));
     snprintf(model, sizeof model, "%s/clip", j->out);
@@ -242,7 +283,7 @@ static void the_model_is_its_makers(const char *folder, const char *name, const 
     j->options.data = j->data;
     j->options.clip = model;
     CHECK_FAILS(npos_finetune(&j->options), NPOS_INVALID_ARGUMENT, "made with other weights");
-    write_directions(j->text, model, CLASSES);
+    write_directions(j->text, model, CLASSES, 0);
     CHECK_OK(npos_finetune(&j->options));
 }
 
@@ -336,6 +377,7 @@ int main(void) {
         cmocka_unit_test(every_way_to_the_tokens_gives_the_same_run),
         cmocka_unit_test(without_a_rate_nothing_moves),
         cmocka_unit_test(training_lowers_the_losses),
+        cmocka_unit_test(steps_allocate_nothing),
         cmocka_unit_test(tuned_models_keep_their_layout),
         cmocka_unit_test(a_score_does_not_depend_on_its_batch),
         cmocka_unit_test(directions_are_made_of_the_names),

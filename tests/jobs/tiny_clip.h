@@ -23,9 +23,9 @@ typedef struct tuning {
 
 /* A job on the model tests/golden/clip/MODEL, with neither features nor data. */
 static inline tuning *make_tuning(const char *folder, const char *model, const char *out) {
-    static tuning jobs[2];
+    static tuning jobs[8];
     static int turn;
-    tuning *j = &jobs[turn++ % 2];
+    tuning *j = &jobs[turn++ % 8];
     npos_finetune_options_init(&j->options);
     snprintf(j->clip, sizeof j->clip, "%.700s/tests/golden/clip/%s", check_source(), model);
     snprintf(j->recipe, sizeof j->recipe, "%s/clip.yaml", folder);
@@ -55,8 +55,8 @@ static inline tuning *on_images(const char *folder, const char *out) {
     return j;
 }
 
-/* Directions of `classes` classes that folders call 0, 1, ...; made with the weights of `clip`. */
-static inline void write_directions(const char *path, const char *clip, int classes) {
+/* Directions of `classes` classes that folders call 0, 1, ...; made with the weights of `clip`.  shift: others. */
+static inline void write_directions(const char *path, const char *clip, int classes, int shift) {
     float rows[8 * DIM];
     char *names[] = {"dark", "grey", "bright", "white"}, *folders[] = {"0", "1", "2", "3"};
     npi_class_list list = {classes, names, folders};
@@ -67,7 +67,7 @@ static inline void write_directions(const char *path, const char *clip, int clas
     for (int c = 0; c < classes; c++) {
         double square = 0;
         for (int d = 0; d < DIM; d++) {
-            rows[c * DIM + d] = (float)((c * 37 + d * (7 + 4 * c)) % 19 - 9);
+            rows[c * DIM + d] = (float)((c * 37 + shift + d * (7 + 4 * c)) % 19 - 9);
             square += (double)rows[c * DIM + d] * (double)rows[c * DIM + d];
         }
         for (int d = 0; d < DIM; d++)
@@ -94,7 +94,7 @@ static inline void prepare_clip(char *folder, size_t size) {
     snprintf(folder, size, "%s", prepare());
     const tuning *j = make_tuning(folder, "hf", "");
     CHECK_OK(npi_file_write(j->recipe, clip_recipe, strlen(clip_recipe)));
-    write_directions(j->text, j->clip, CLASSES);
+    write_directions(j->text, j->clip, CLASSES, 0);
     extract_tokens(folder, "store", 1);
 }
 
