@@ -14,6 +14,7 @@ struct npi_token_feed {
     size_t numbers;         /* of an image */
     npi_stream *stream;
     uint16_t *halves; /* [batch][numbers], device memory */
+    int32_t *index;   /* [batch], device memory: what is taken of the kept tokens */
     uint16_t *kept;   /* [images][numbers], device memory; NULL: not kept */
 };
 
@@ -80,6 +81,7 @@ void npi_token_feed_close(npi_token_feed *f) {
         return;
     npi_stream_close(f->stream);
     f->dev->memory->free(f->dev, f->halves);
+    f->dev->memory->free(f->dev, f->index);
     f->dev->memory->free(f->dev, f->kept);
     npi_free(f);
 }
@@ -138,15 +140,13 @@ static npos_status stream_next(npi_token_feed *f, int count, const uint16_t **ha
 }
 
 npos_status npi_token_feed_next(npi_token_feed *f, const int32_t *index, int count,
-                                const uint16_t **halves) {
+                                const uint16_t **halves, const int32_t **at) {
+    *at = NULL;
     if (!f->kept)
         return stream_next(f, count, halves);
-    *halves = f->halves;
-    for (int i = 0; i < count; i++)
-        NPI_TRY(f->dev->memory->copy(f->dev, f->halves + (size_t)i * f->numbers,
-                                     f->kept + (size_t)index[i] * f->numbers,
-                                     f->numbers * sizeof *f->halves));
-    return NPOS_OK;
+    *halves = f->kept;
+    *at = f->index;
+    return f->dev->memory->upload(f->dev, f->index, index, (size_t)count * sizeof *index);
 }
 
 static npos_status keep_all(npi_token_feed *f, uint16_t *to, npi_progress_fn *progress,
@@ -158,21 +158,41 @@ static npos_status keep_all(npi_token_feed *f, uint16_t *to, npi_progress_fn *pr
         const uint16_t *halves;
         if (progress)
             NPI_TRY(progress(context, first, count));
-        NPI_TRY(npi_token_feed_next(f, NULL, n, &halves));
+        NPI_TRY(stream_next(f, n, &halves));
         NPI_TRY(f->dev->memory->copy(f->dev, to + (size_t)first * f->numbers, halves,
                                      (size_t)n * f->numbers * sizeof *halves));
     }
     return progress ? progress(context, count, count) : NPOS_OK;
 }
 
+/* What a device may yet need when it computes its first step: libraries take memory of their own. */
+static npos_status check_spare(const npi_token_feed *f) {
+    const size_t spare = (size_t)2 << 30;
+    void *memory;
+    if (f->dev->host)
+        return NPOS_OK;
+    NPI_TRY(f->dev->memory->alloc(f->dev, spare, "room beside all tokens", &memory));
+    f->dev->memory->free(f->dev, memory);
+    return NPOS_OK;
+}
+
 npos_status npi_token_feed_keep(npi_token_feed *f, npi_progress_fn *progress, void *context) {
-    uint16_t *kept;
-    NPI_TRY(f->dev->memory->alloc(f->dev, npi_token_feed_all_bytes(f), "all tokens", &kept));
-    npos_status status = keep_all(f, kept, progress, context);
+    npi_device *dev = f->dev;
+    uint16_t *kept = NULL;
+    npos_status status;
+    NPI_TRY_GOTO(dev->memory->alloc(dev, npi_token_feed_all_bytes(f), "all tokens", &kept), done);
+    NPI_TRY_GOTO(check_spare(f), done);
+    NPI_TRY_GOTO(keep_all(f, kept, progress, context), done);
+    status = dev->memory->alloc(dev, (size_t)f->desc.batch * sizeof *f->index, "batch indices",
+                                &f->index);
+done:
     npi_token_feed_end(f);
-    if (status == NPOS_OK)
-        f->kept = kept;
-    else
-        f->dev->memory->free(f->dev, kept);
-    return status;
+    if (status != NPOS_OK) {
+        dev->memory->free(dev, kept);
+        return status;
+    }
+    f->kept = kept;
+    dev->memory->free(dev, f->halves); /* no batch lies there any more */
+    f->halves = NULL;
+    return NPOS_OK;
 }

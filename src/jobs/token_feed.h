@@ -34,7 +34,7 @@ NPOS_MUST_CHECK npos_status npi_token_feed_open(npi_device *dev, const npi_token
 void npi_token_feed_close(npi_token_feed *feed); /* NULL is accepted */
 
 /* Reads all tokens once into the device's memory, where batches then come from.  NPOS_OUT_OF_MEMORY where there
- * is no room: the feed is as it was.  progress may be NULL. */
+ * is no room for them, and on GPUs for 2 GiB more: the feed is as it was.  progress may be NULL. */
 NPOS_MUST_CHECK npos_status npi_token_feed_keep(npi_token_feed *feed, npi_progress_fn *progress,
                                                 void *context);
 bool npi_token_feed_kept(const npi_token_feed *feed);
@@ -46,10 +46,12 @@ NPOS_MUST_CHECK npos_status npi_token_feed_begin(npi_token_feed *feed, npi_strea
 /* Stops reading ahead: nothing of the order is looked at from then on. */
 void npi_token_feed_end(npi_token_feed *feed);
 
-/* *halves = [count][rows][width] of the images index[count], in device memory, where it stays from batch to
- * batch but on host devices; valid until the next call.  The caller's images must be those of the order. */
+/* The tokens of the images index[count], as tokens->import_halves takes them: sequences *halves, of which *at (NULL: the
+ * first `count`) are the batch's.  Both are device memory and stay where they are from batch to batch, but halves on host
+ * devices; valid until the next call.  The caller's images must be those of the order. */
 NPOS_MUST_CHECK npos_status npi_token_feed_next(npi_token_feed *feed, const int32_t *index,
-                                                int count, const uint16_t **halves);
+                                                int count, const uint16_t **halves,
+                                                const int32_t **at);
 
 /* Host memory of the batches that are read ahead, and all tokens' bytes. */
 size_t npi_token_feed_ring_bytes(const npi_token_feed *feed);

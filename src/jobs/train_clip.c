@@ -176,7 +176,7 @@ npos_status npi_trainer_clip_next(npi_trainer *t) {
                                      t->recipe.epochs * steps));
     clip->begun = true;
     return npi_token_feed_next(clip->feed, t->batch_index, npi_trainer_count(t, t->step),
-                               &clip->halves);
+                               &clip->halves, &clip->at);
 }
 
 npos_status npi_trainer_clip_start(npi_trainer *t) {
@@ -202,7 +202,7 @@ void npi_trainer_clip_close(npi_trainer *t) {
 npos_status npi_trainer_clip_put(const npi_trainer *t, int n) {
     npi_tokens input = npi_clip_tuning_input(t->clip->plan);
     input.n = n;
-    return t->dev->tokens->import_halves(t->dev, t->clip->halves, input);
+    return t->dev->tokens->import_halves(t->dev, t->clip->halves, t->clip->at, input);
 }
 
 npos_status npi_trainer_clip_embed(npi_trainer *t, float *h) {
@@ -218,7 +218,7 @@ npos_status npi_trainer_clip_embed(npi_trainer *t, float *h) {
         NPI_TRY(npi_compute_progress(compute, "embed training images", first, count, NULL));
         for (int i = 0; i < n; i++)
             t->batch_index[i] = (int32_t)(first + i);
-        NPI_TRY(npi_token_feed_next(clip->feed, t->batch_index, n, &clip->halves));
+        NPI_TRY(npi_token_feed_next(clip->feed, t->batch_index, n, &clip->halves, &clip->at));
         NPI_TRY(npi_trainer_clip_put(t, n));
         NPI_TRY(encoder.forward(encoder.plan, n, rows));
         NPI_TRY(t->dev->memory->download(t->dev, h + first * dim, rows,

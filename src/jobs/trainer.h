@@ -36,7 +36,8 @@ typedef struct npi_train_clip {
     npi_clip_tuning *plan;
     npi_token_feed *feed;
     bool begun;             /* the feed, at the step that the trainer stood at */
-    const uint16_t *halves; /* tokens of the next step, device memory */
+    const uint16_t *halves; /* tokens of the next step, as npi_token_feed_next gives them */
+    const int32_t *at;
 } npi_train_clip;
 
 /* Who opens a trainer. */
