@@ -9,9 +9,10 @@
 enum { COLUMNS = 80, OPTION_COLUMN = 28 };
 
 const cli_command *const cli_commands[] = {
-    &cli_train,   &cli_import, &cli_text,  &cli_extract,    &cli_recipes, &cli_eval, &cli_metrics,
-    &cli_compare, &cli_report, &cli_score, &cli_embed,      &cli_export,  &cli_fit,  &cli_calibrate,
-    &cli_info,    &cli_bench,  &cli_help,  &cli_completion, NULL};
+    &cli_train,   &cli_import, &cli_text,    &cli_extract,    &cli_finetune,
+    &cli_recipes, &cli_eval,   &cli_metrics, &cli_compare,    &cli_report,
+    &cli_score,   &cli_embed,  &cli_export,  &cli_fit,        &cli_calibrate,
+    &cli_info,    &cli_bench,  &cli_help,    &cli_completion, NULL};
 
 const cli_command *cli_command_find(const char *name) {
     for (int i = 0; cli_commands[i]; i++) {

@@ -213,6 +213,30 @@ void npos_extract_options_init(npos_extract_options *options);
  * NPOS_NOT_FINITE and names its image. */
 NPOS_MUST_CHECK npos_status npos_extract(const npos_extract_options *options);
 
+typedef struct npos_finetune_options {
+    size_t struct_size;
+    npos_compute compute;
+    const char *recipe; /* name or path, of method clip */
+    const char *clip;   /* as npos_text_options'; it is left as it is */
+    const char
+        *features; /* what npos_extract wrote of the training images; or feature.pt with target.pt
+                                beside it, or a folder of class folders of .pt files (docs/clip.md) */
+    const char *data;       /* SPEC of the training images, in place of features */
+    const char *text;       /* of npos_text; NULL: made of the classes' names, in 18 templates */
+    const char *out;        /* run directory, made if missing */
+    const char *const *set; /* "key=value", set_count of them */
+    int set_count;
+    int resume;           /* continue the run in `out` from its checkpoint */
+    int stop_after_epoch; /* as npos_train_options' */
+} npos_finetune_options;
+void npos_finetune_options_init(npos_finetune_options *options);
+/* Trains the last blocks of CLIP's image tower, its last layer norm and projection, and an outlier head, against the
+ * classes' text embeddings, which stay; writes a run directory as npos_train, with the tuned model in RUN/clip as its
+ * makers would (docs/clip.md).  Eval, score, embed, calibrate and report take it.  To resume, `recipe`, `clip`,
+ * `features`, `data` and `text` may be NULL.  Features of another block or of other weights, T made with other weights
+ * and classes that T lacks are NPOS_INVALID_ARGUMENT; what changed since a run began is NPOS_BAD_DATA. */
+NPOS_MUST_CHECK npos_status npos_finetune(const npos_finetune_options *options);
+
 /* ---- embeddings -------------------------------------------------------------------------------
  */
 

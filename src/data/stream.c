@@ -29,6 +29,8 @@ typedef struct slot {
 struct npi_stream {
     npi_stream_desc desc;
     npi_augment_desc crop;
+    npi_stream_items items;
+    int64_t count; /* images or items that there are */
     size_t image_bytes;
     slot *slots;
     uint8_t *own; /* [slots] batches, where the caller gave none */
@@ -42,6 +44,8 @@ struct npi_stream {
 };
 
 size_t npi_stream_slot_bytes(const npi_stream_desc *desc) {
+    if (desc->items)
+        return (size_t)desc->batch * desc->items->bytes;
     return (size_t)desc->batch * (size_t)desc->views * (size_t)desc->transform.size *
            (size_t)desc->transform.size * (size_t)desc->transform.channels;
 }
@@ -63,7 +67,7 @@ static void record_failure(slot *batch, int place, npos_status status) {
 
 static npos_status order_of(npi_stream *s, int64_t number, slot *to) {
     const npi_stream_desc *d = &s->desc;
-    int64_t count = d->images->count, first = number * d->batch;
+    int64_t count = s->count, first = number * d->batch;
     if (!d->order) {
         to->count = first + d->batch <= count ? d->batch : (int)(count - first);
         for (int i = 0; i < to->count; i++)
@@ -77,7 +81,8 @@ static npos_status order_of(npi_stream *s, int64_t number, slot *to) {
     for (int i = 0; i < to->count; i++)
         if (to->index[i] < 0 || to->index[i] >= count)
             return npi_fail(NPOS_INVALID_ARGUMENT, "stream: image %d of %s, which has %lld",
-                            (int)to->index[i], d->images->spec, (long long)count);
+                            (int)to->index[i], d->items ? "a store" : d->images->spec,
+                            (long long)count);
     return NPOS_OK;
 }
 
@@ -129,6 +134,9 @@ static npos_status make(const npi_stream *s, const slot *batch, int place) {
     npi_image stored, view = {0};
     npos_status status = NPOS_OK;
     int32_t number = batch->index[place];
+    if (d->items)
+        return d->items->read(d->items->source, number,
+                              batch->pixels + (size_t)place * s->image_bytes);
     NPI_TRY(npi_images_decode(d->images, number, &stored));
     for (int v = 0; v < d->views && status == NPOS_OK; v++) {
         if (v == 0 || d->crop) {
@@ -172,17 +180,20 @@ static void *decoder(void *argument) {
 /* ---- the caller's side ------------------------------------------------------------------------- */
 
 static npos_status check(const npi_stream_desc *d) {
-    if (!d->images || !d->images->set || d->images->count > INT32_MAX)
+    bool there = d->items || (d->images && d->images->set);
+    int64_t count = !there ? 0 : d->items ? d->items->count : d->images->count;
+    if (!there || count > INT32_MAX)
         return npi_fail(NPOS_INVALID_ARGUMENT, "stream: needs an opened set of at most %d images",
                         INT32_MAX);
-    if (d->batch < 1 || d->views < 1 || d->slots < 1 || d->first < 0 || d->end < d->first)
+    if (d->batch < 1 || d->views < 1 || (d->items && d->views != 1) || d->slots < 1 ||
+        d->first < 0 || d->end < d->first)
         return npi_fail(NPOS_INVALID_ARGUMENT,
                         "stream: batches %lld to %lld of %d images, %d views, %d slots",
                         (long long)d->first, (long long)d->end, d->batch, d->views, d->slots);
-    if (!d->order && (d->end - 1) * d->batch >= d->images->count)
+    if (!d->order && (d->end - 1) * d->batch >= count)
         return npi_fail(NPOS_INVALID_ARGUMENT, "stream: %lld batches of %d from %lld images",
-                        (long long)d->end, d->batch, (long long)d->images->count);
-    if (d->crop && d->crop->crop != NPI_CROP_RESIZED)
+                        (long long)d->end, d->batch, (long long)count);
+    if (d->crop && !d->items && d->crop->crop != NPI_CROP_RESIZED)
         return npi_fail(NPOS_INVALID_ARGUMENT, "stream: crops random parts that are resized only");
     return NPOS_OK;
 }
@@ -224,6 +235,11 @@ npos_status npi_stream_open(const npi_stream_desc *desc, npi_stream **out) {
     if (desc->crop) {
         s->crop = *desc->crop;
         s->desc.crop = &s->crop;
+    }
+    s->count = desc->items ? desc->items->count : desc->images->count;
+    if (desc->items) {
+        s->items = *desc->items;
+        s->desc.items = &s->items;
     }
     s->image_bytes = npi_stream_slot_bytes(desc) / ((size_t)desc->batch * (size_t)desc->views);
     s->released = s->handed = s->filling = desc->first;

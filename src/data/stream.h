@@ -28,8 +28,19 @@ typedef struct npi_stream npi_stream;
  * else's until the stream is closed. */
 typedef npos_status npi_stream_order_fn(void *context, int64_t number, int32_t *index, int *count);
 
+/* What is streamed where it is no images: `count` items of `bytes` each, of which `read` brings number i
+ * to `to`, from several threads at once. */
+typedef struct npi_stream_items {
+    int64_t count;
+    size_t bytes;
+    npos_status (*read)(void *source, int64_t i, void *to);
+    void *source;
+} npi_stream_items;
+
 typedef struct npi_stream_desc {
-    const npi_images *images; /* of npi_images_open; must outlive the stream */
+    const npi_images *images;      /* of npi_images_open; must outlive the stream */
+    const npi_stream_items *items; /* not NULL: these in their place, as they are; images, transform
+                                      and crop are not looked at, views is 1 */
     npi_transform transform;
     /* NULL: every image goes through `transform`, all views are equal.  Else view v of image i of
      * batch b is cropped as npi_augment_draw says for step b and item v * batch + i, with the

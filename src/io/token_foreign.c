@@ -5,6 +5,8 @@
 #include <inttypes.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
+#include <xxhash.h>
 
 #include "base/file.h"
 #include "base/memory.h"
@@ -273,5 +275,29 @@ npos_status npi_token_foreign_read(const npi_token_foreign *foreign, const npi_t
         status = read_halves(file, 0, numbers, out);
 done:
     npi_weights_close(file);
+    return status;
+}
+
+npos_status npi_token_foreign_identity(const npi_token_foreign *foreign, uint64_t *out) {
+    XXH3_state_t *state;
+    npos_status status = NPOS_OK;
+    *out = 0;
+    if (foreign->feature)
+        return npi_weights_hash(foreign->feature, out);
+    state = XXH3_createState();
+    if (!state)
+        return npi_fail(NPOS_OUT_OF_MEMORY, "no memory for a hash of names");
+    XXH3_64bits_reset(state);
+    for (int64_t i = 0; status == NPOS_OK && i < foreign->count; i++) {
+        const char *name = npi_path_name(foreign->files[i]);
+        struct stat info;
+        if (stat(foreign->files[i], &info) != 0)
+            status = npi_fail_errno("%s: cannot stat", foreign->files[i]);
+        int64_t size = status == NPOS_OK ? (int64_t)info.st_size : 0;
+        XXH3_64bits_update(state, name, strlen(name) + 1);
+        XXH3_64bits_update(state, &size, sizeof size);
+    }
+    *out = XXH3_64bits_digest(state);
+    XXH3_freeState(state);
     return status;
 }

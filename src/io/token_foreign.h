@@ -18,4 +18,8 @@ NPOS_MUST_CHECK npos_status npi_token_foreign_read(const npi_token_foreign *fore
                                                    const npi_token_info *info, int64_t i,
                                                    uint16_t *out);
 
+/* *out = what tells these tokens from others: the hash of feature.pt, or of the files' names and sizes. */
+NPOS_MUST_CHECK npos_status npi_token_foreign_identity(const npi_token_foreign *foreign,
+                                                       uint64_t *out);
+
 #endif

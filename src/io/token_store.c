@@ -124,6 +124,38 @@ const char *npi_token_store_path(const npi_token_store *store) {
     return store->path;
 }
 
+static void add_to_hash(const npi_token_store *store, uint64_t foreign, XXH3_state_t *state) {
+    const npi_token_info *info = &store->info;
+    const int64_t sizes[] = {info->images,         info->block,          info->rows,   info->width,
+                             (int64_t)info->model, (int64_t)info->names, info->classes};
+    XXH3_64bits_update(state, sizes, sizeof sizes);
+    XXH3_64bits_update(state, info->labels, (size_t)info->images * sizeof *info->labels);
+    for (int c = 0; c < info->classes; c++)
+        XXH3_64bits_update(state, info->class_names[c], strlen(info->class_names[c]) + 1);
+    for (int64_t i = 0; store->chunks && i < npi_token_chunks(info); i++) {
+        npi_token_header header;
+        memcpy(&header, store->chunks[i].map, sizeof header);
+        XXH3_64bits_update(state, &header.sum, sizeof header.sum);
+    }
+    XXH3_64bits_update(state, &foreign, sizeof foreign);
+}
+
+npos_status npi_token_store_identity(const npi_token_store *store, uint64_t *out) {
+    uint64_t foreign = 0;
+    *out = 0;
+    if (store->foreign)
+        NPI_TRY(npi_token_foreign_identity(store->foreign, &foreign));
+    XXH3_state_t *state = XXH3_createState();
+    if (!state)
+        return npi_fail(NPOS_OUT_OF_MEMORY, "%s: no memory for a hash", store->path);
+    XXH3_64bits_reset(state);
+    add_to_hash(store, foreign, state);
+    uint64_t hash = XXH3_64bits_digest(state);
+    XXH3_freeState(state);
+    *out = hash ? hash : 1;
+    return NPOS_OK;
+}
+
 /* Two threads may both compare: the answer is the same. */
 static npos_status check_sum(npi_token_store *store, int64_t number) {
     chunk *at = &store->chunks[number];

@@ -58,6 +58,11 @@ const npi_token_info *npi_token_store_info(const npi_token_store *store);
 /* What was opened, for messages. */
 const char *npi_token_store_path(const npi_token_store *store);
 
+/* *out = a number that changes with the tokens, the labels and the classes, without reading the tokens:
+ * XXH3 of the chunks' checksums and of the index but for its SPEC; never 0.  Of others' feature.pt the
+ * tokens are read; of their folders the files' names and sizes count. */
+NPOS_MUST_CHECK npos_status npi_token_store_identity(const npi_token_store *store, uint64_t *out);
+
 /* out [rows][width] = tokens of image i, float16.  The checksum of a chunk is compared when its first
  * image is read (of others: CRC-32, of feature.pt when it is opened); a token that is not finite is an error that names the
  * image. */

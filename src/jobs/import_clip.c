@@ -10,8 +10,7 @@
 #include "base/file.h"
 #include "base/memory.h"
 #include "io/json_text.h"
-#include "jobs/clip_names.h"
-#include "jobs/clip_pixels.h"
+#include "jobs/clip_recipe.h"
 #include "jobs/clip_save.h"
 #include "jobs/evaluation.h"
 #include "jobs/fitted.h"
@@ -27,49 +26,21 @@ typedef struct job {
     npi_bank bank;
 } job;
 
-static npos_status read_sizes(job *j) {
-    const npos_train_options *o = j->options;
-    npi_clip_weights weights = {0};
-    npos_status status = npi_clip_weights_open(o->init, &weights);
-    if (status == NPOS_OK)
-        status =
-            npi_clip_config_read(o->init, &weights, NPI_CLIP_BOTH, NPI_CLIP_ACT_AUTO, &j->config);
-    npi_weights_close(weights.weights);
-    if (status == NPOS_OK && j->config.projection != j->text.dim)
-        return npi_fail(NPOS_SHAPE_MISMATCH, "%s: directions of %d numbers, the model's have %d",
-                        o->text, j->text.dim, j->config.projection);
-    return status;
-}
-
-static npos_status set(npi_recipe *recipe, const char *key, const char *value) {
-    char *text;
-    NPI_TRY(npi_format(&text, "%s=%s", key, value));
-    npos_status status = npi_recipe_set(recipe, text);
-    npi_free(text);
-    return status;
-}
-
 static npos_status make_recipe(job *j) {
     const npos_train_options *o = j->options;
     npi_recipe *r = &j->recipe;
-    float mean[3], std[3];
-    char text[64];
-    NPI_TRY(npi_clip_pixels_read(o->init, mean, std));
     NPI_TRY(npi_recipe_defaults(r));
-    NPI_TRY(set(r, "name", "zero-shot"));
-    NPI_TRY(set(r, "method", "clip"));
-    NPI_TRY(set(r, "encoder", "clip"));
-    NPI_TRY(set(r, "interpolation", "bicubic"));
-    NPI_TRY(set(r, "score", "mcm"));
-    r->image_size = j->config.side;
-    r->channels = j->config.channels;
-    snprintf(text, sizeof text, "%.9g %.9g %.9g", (double)mean[0], (double)mean[1],
-             (double)mean[2]);
-    NPI_TRY(set(r, "mean", text));
-    snprintf(text, sizeof text, "%.9g %.9g %.9g", (double)std[0], (double)std[1], (double)std[2]);
-    NPI_TRY(set(r, "std", text));
-    if (o->data)
-        NPI_TRY(set(r, "data", o->data));
+    NPI_TRY(npi_recipe_set(r, "name=zero-shot"));
+    NPI_TRY(npi_recipe_set(r, "score=mcm"));
+    NPI_TRY(npi_clip_recipe(o->init, &j->config, r));
+    if (j->config.projection != j->text.dim)
+        return npi_fail(NPOS_SHAPE_MISMATCH, "%s: directions of %d numbers, the model's have %d",
+                        o->text, j->text.dim, j->config.projection);
+    if (o->data) {
+        npi_free(r->data);
+        r->data = NULL;
+        NPI_TRY(npi_strdup(&r->data, o->data));
+    }
     for (int i = 0; i < o->set_count; i++)
         NPI_TRY(npi_recipe_set(r, o->set[i]));
     return npi_recipe_check(r);
@@ -213,7 +184,6 @@ npos_status npi_import_clip(const npos_train_options *o) {
     }
     NPI_TRY_GOTO(npi_text_file_read(o->text, &j.text), done);
     NPI_TRY_GOTO(npi_text_file_check(&j.text, o->text, o->init), done);
-    NPI_TRY_GOTO(read_sizes(&j), done);
     NPI_TRY_GOTO(make_recipe(&j), done);
     if (o->data)
         NPI_TRY_GOTO(check_data(&j), done);

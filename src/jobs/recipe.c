@@ -210,7 +210,7 @@ npos_status npi_recipe_check(const npi_recipe *r) {
         return npi_fail(NPOS_INVALID_ARGUMENT,
                         "method '%s' with encoder '%s': clip goes with clip alone", r->method,
                         r->encoder);
-    bool npos = strcmp(r->method, "npos") == 0;
+    bool npos = strcmp(r->method, "npos") == 0 || strcmp(r->method, "clip") == 0;
     if (npos && r->k > r->ring)
         return npi_fail(NPOS_INVALID_ARGUMENT,
                         "k: the neighbour number %d does not exist in a ring of %d", r->k, r->ring);

@@ -23,6 +23,16 @@
     X(TEXT, data, "", 0, 0, "training images, a SPEC")                                             \
     X(TEXT, test, "", 0, 0,                                                                        \
       "test images of the same classes, a SPEC; empty: the data's own #test split")                \
+    X(TEXT, clip, "", 0, 0, "clip: the model to fine-tune, a folder or file")                      \
+    X(TEXT, features, "", 0, 0, "clip: stored tokens of the training images; empty: made of data") \
+    X(TEXT, text, "", 0, 0,                                                                        \
+      "clip: the classes' directions, a file of npos text; empty: made of their names")            \
+    X(INT, first_block, 10, 0, 1000, "clip: first block of the image tower that is trained")       \
+    X(TEXT, loss, "logit_norm", 0, 0,                                                              \
+      "{logit_norm, ce}: clip: cross-entropy over l / |l| / temperature of the cosines l, or "     \
+      "over "                                                                                      \
+      "l / tau")                                                                                   \
+    X(REAL, temperature, 8, 1e-4, 1000, "clip: of logit_norm")                                     \
     X(TEXT, encoder, "resnet18", 0, 0,                                                             \
       "{resnet18, resnet34, resnet50, resnet101, resnet-small, none, clip}; none: a run of "       \
       "npos fit; clip: the model in RUN/clip")                                                     \
@@ -54,7 +64,7 @@
     X(REAL, w_disp, 0.5, 0, 1000, "weight of the dispersion loss")                                 \
     X(REAL, w_comp, 1, 0, 1000, "weight of the compactness loss")                                  \
     X(REAL, alpha, 0.1, 0, 1000, "weight of the open-set risk R_open")                             \
-    X(REAL, tau, 0.1, 1e-4, 100, "temperature of the prototypes")                                  \
+    X(REAL, tau, 0.1, 1e-4, 100, "temperature of the prototypes; clip: of loss ce")                \
     X(REAL, proto_m, 0.95, 0, 1, "momentum of the prototypes")                                     \
     X(TEXT, proto_start, "mean", 0, 0,                                                             \
       "{mean, spread}: prototypes start as their classes' mean z, or as far apart as can be")      \
@@ -89,8 +99,8 @@
       "{bilinear, bicubic}: how images are brought to image_size")                                 \
     X(TEXT, loading, "auto", 0, 0,                                                                 \
       "{auto, memory, stream}: training images in memory, or decoded in each step; auto: "         \
-      "streamed "                                                                                  \
-      "where they take more than 8 GB or crop_filter is bicubic")                                  \
+      "streamed where they take more than 8 GB or crop_filter is bicubic; clip: tokens in the "    \
+      "device's memory, or streamed")                                                              \
     X(TEXT, score, "knn", 0, 0,                                                                    \
       "{knn, head, prototype, msp, maxlogit, energy, gen, odin, react, ash, she, vim, "            \
       "mahalanobis, "                                                                              \

@@ -177,7 +177,8 @@ static npos_status add_outliers(gathering *g, const float *rows, const int64_t *
     const npi_run *run = g->report->run;
     npi_map *map = &g->report->map;
     synthesis s = {.dev = run->dev, .classes = run->classes, .ring = run->recipe.ring};
-    if (strcmp(run->recipe.method, "npos") != 0)
+    bool tuned = strcmp(run->recipe.method, "clip") == 0 && run->has_head;
+    if (strcmp(run->recipe.method, "npos") != 0 && !tuned)
         return NPOS_OK;
     for (int c = 0; c < run->classes; c++)
         if (first[c + 1] - first[c] < s.ring)

@@ -144,7 +144,7 @@ static npos_status open_parts(npi_run *run, const npos_compute *compute) {
             npi_hint(npi_fail(NPOS_NOT_FOUND, "%s: no such file: '%s' is not a finished run",
                               missing, run->path),
                      "a run directory is what `npos train --out` wrote; an interrupted one needs "
-                     "`npos train --out %s --resume` first",
+                     "`npos train --out %s --resume` first (one of CLIP: `npos finetune`)",
                      run->path);
         goto done;
     }

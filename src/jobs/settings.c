@@ -86,6 +86,7 @@ npi_augment_desc npi_settings_augment(const npi_recipe *r) {
 
 npi_objective_desc npi_settings_objective(const npi_recipe *r, int classes, int dim) {
     npi_method method = npi_settings_method(r);
+    bool plain = strcmp(r->loss, "ce") == 0;
     return (npi_objective_desc){
         .method = method,
         .samples = r->batch * r->views,
@@ -95,6 +96,8 @@ npi_objective_desc npi_settings_objective(const npi_recipe *r, int classes, int 
         .alpha = method == NPI_METHOD_CIDER ? 0.0f : (float)r->alpha,
         .tau = (float)r->tau,
         .proto_m = (float)r->proto_m,
+        .cosine_loss = plain ? NPI_COSINE_PLAIN : NPI_COSINE_LOGIT_NORM,
+        .temperature = (float)(plain ? r->tau : r->temperature),
         .synth = {classes, r->ring, dim, r->k, r->select, r->pick, r->noise, r->keep,
                   (float)r->sigma, npi_settings_authors(r), (uint64_t)r->seed},
         .gauss = {classes, r->ring, dim, r->draws, r->keep, (uint64_t)r->seed},

@@ -14,32 +14,30 @@ void npos_text_options_init(npos_text_options *options) {
     options->compute = npi_compute_defaults();
 }
 
-static npos_status text(const npos_text_options *o, npi_device *dev) {
-    npi_class_list classes = {0};
+npos_status npi_text_make(npi_device *dev, const npos_compute *compute, const char *path,
+                          const npi_class_list *classes, const char *templates_path,
+                          const char *out) {
     npi_templates templates = {0};
     npi_tokenizer *tokenizer = NULL;
     npi_clip clip = {0};
     float *rows = NULL;
     uint64_t weights;
     npos_status status;
-    NPI_TRY_GOTO(npi_class_list_open(o->classes, &classes), done);
-    NPI_TRY_GOTO(npi_templates_open(o->templates, &templates), done);
-    NPI_TRY_GOTO(npi_tokenizer_open_for(o->clip, &tokenizer), done);
-    NPI_TRY_GOTO(npi_clip_load(dev, o->clip, NPI_CLIP_TEXT, NPI_CLIP_ACT_AUTO, &clip), done);
-    NPI_TRY_GOTO(npi_alloc(&rows, (size_t)classes.count * (size_t)clip.config.projection,
+    NPI_TRY_GOTO(npi_templates_open(templates_path, &templates), done);
+    NPI_TRY_GOTO(npi_tokenizer_open_for(path, &tokenizer), done);
+    NPI_TRY_GOTO(npi_clip_load(dev, path, NPI_CLIP_TEXT, NPI_CLIP_ACT_AUTO, &clip), done);
+    NPI_TRY_GOTO(npi_alloc(&rows, (size_t)classes->count * (size_t)clip.config.projection,
                            sizeof *rows, "text embeddings"),
                  done);
-    NPI_TRY_GOTO(npi_clip_text(&clip, tokenizer, &classes, &templates, &o->compute, rows), done);
-    NPI_TRY_GOTO(npi_clip_hash(o->clip, &weights), done);
-    status =
-        npi_text_file_write(o->out, weights, clip.config.projection, &classes, &templates, rows);
+    NPI_TRY_GOTO(npi_clip_text(&clip, tokenizer, classes, &templates, compute, rows), done);
+    NPI_TRY_GOTO(npi_clip_hash(path, &weights), done);
+    status = npi_text_file_write(out, weights, clip.config.projection, classes, &templates, rows);
 done:
     npi_free(rows);
     if (clip.dev)
         npi_clip_free(&clip);
     npi_tokenizer_close(tokenizer);
     npi_templates_clear(&templates);
-    npi_class_list_clear(&classes);
     return status;
 }
 
@@ -52,8 +50,13 @@ npos_status npos_text(const npos_text_options *options) {
                         !options->clip      ? "clip"
                         : !options->classes ? "classes"
                                             : "out");
+    npi_class_list classes = {0};
     NPI_TRY(npi_compute_open(&options->compute, &dev));
-    npos_status status = text(options, dev);
+    npos_status status = npi_class_list_open(options->classes, &classes);
+    if (status == NPOS_OK)
+        status = npi_text_make(dev, &options->compute, options->clip, &classes, options->templates,
+                               options->out);
+    npi_class_list_clear(&classes);
     npi_device_close(dev);
     return status;
 }

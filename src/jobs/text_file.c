@@ -6,6 +6,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <xxhash.h>
 
 #include "base/memory.h"
 #include "io/json_text.h"
@@ -130,6 +131,22 @@ void npi_text_file_clear(npi_text_file *file) {
     npi_free(file->folders);
     npi_free(file->rows);
     *file = (npi_text_file){0};
+}
+
+npos_status npi_text_file_hash(const npi_text_file *file, uint64_t *out) {
+    XXH3_state_t *state = XXH3_createState();
+    *out = 0;
+    if (!state)
+        return npi_fail(NPOS_OUT_OF_MEMORY, "no memory for a hash of texts");
+    XXH3_64bits_reset(state);
+    XXH3_64bits_update(state, file->rows,
+                       (size_t)file->classes * (size_t)file->dim * sizeof *file->rows);
+    for (int c = 0; c < file->classes; c++)
+        XXH3_64bits_update(state, file->folders[c], strlen(file->folders[c]) + 1);
+    uint64_t hash = XXH3_64bits_digest(state);
+    XXH3_freeState(state);
+    *out = hash ? hash : 1;
+    return NPOS_OK;
 }
 
 npos_status npi_text_file_check(const npi_text_file *file, const char *path, const char *clip) {

@@ -4,6 +4,8 @@
 
 #include <stdint.h>
 
+#include "npos/npos.h"
+#include "tensor/device.h"
 #include "text/prompts.h"
 
 typedef struct npi_text_file {
@@ -20,10 +22,18 @@ NPOS_MUST_CHECK npos_status npi_text_file_write(const char *path, uint64_t weigh
                                                 const npi_class_list *classes,
                                                 const npi_templates *templates, const float *rows);
 
+/* text.c: runs the text tower of the model at `clip` over the classes in all templates (a file, NULL: the 18
+ * built in) and writes T to `path`. */
+NPOS_MUST_CHECK npos_status npi_text_make(npi_device *dev, const npos_compute *compute,
+                                          const char *clip, const npi_class_list *classes,
+                                          const char *templates, const char *path);
+
 /* Fills *out, to be released with npi_text_file_clear in any case.  Errors: files of another kind,
  * rows that are not of length 1 (within 1e-3), classes that are not as many as rows. */
 NPOS_MUST_CHECK npos_status npi_text_file_read(const char *path, npi_text_file *out);
 void npi_text_file_clear(npi_text_file *file);
+/* XXH3 of the directions and of the classes' folders: what tells one T from another; never 0. */
+NPOS_MUST_CHECK npos_status npi_text_file_hash(const npi_text_file *file, uint64_t *out);
 
 /* Fails with NPOS_INVALID_ARGUMENT unless T was made with the weights of `clip` (npi_clip_load's path). */
 NPOS_MUST_CHECK npos_status npi_text_file_check(const npi_text_file *file, const char *path,

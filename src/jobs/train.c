@@ -30,9 +30,10 @@ static npos_status tell(const npi_trainer *t, double seconds) {
     int64_t steps = t->schedule.steps, total = steps * t->recipe.epochs;
     if (done == 0)
         return NPOS_OK;
+    int64_t images = (int64_t)done * t->batch;
+    images = images < t->images.count ? images : t->images.count;
     snprintf(text, sizeof text, "epoch %d of %d, loss %.3f, %.0f images/s", epoch + 1,
-             t->recipe.epochs, t->sums.total / done,
-             t->objective.desc.samples * (double)done / seconds);
+             t->recipe.epochs, t->sums.total / done, (double)(images * t->recipe.views) / seconds);
     return npi_compute_progress(&t->options->compute, "train", (int64_t)epoch * steps + done, total,
                                 text);
 }
@@ -44,7 +45,7 @@ static npos_status interrupt(npi_trainer *t) {
     return npi_hint(npi_fail(NPOS_INTERRUPTED,
                              "training stopped in epoch %d, step %d of %d; '%s' is saved", t->epoch,
                              t->step, t->schedule.steps, t->options->out),
-                    "go on with: npos train --out %s --resume", t->options->out);
+                    "go on with: npos %s --out %s --resume", t->command, t->options->out);
 }
 
 /* Behind an epoch.  Left to itself, saving may take a twentieth of the time since the last, so that a kill loses little and
@@ -103,16 +104,15 @@ static npos_status say_what_is_saved(const npi_trainer *t, npos_status status) {
     if (status != NPOS_IO)
         return status;
     if (npi_trainer_has(t, "checkpoint.safetensors"))
-        return npi_hint(
-            status, "%s%sthe last checkpoint is whole: go on with: npos train --out %s --resume",
-            mend, then, out);
+        return npi_hint(status,
+                        "%s%sthe last checkpoint is whole: go on with: npos %s --out %s --resume",
+                        mend, then, t->command, out);
     return npi_hint(status, "%s%snothing of '%s' was saved yet: start again", mend, then, out);
 }
 
-npos_status npos_train(const npos_train_options *options) {
-    NPI_CHECK_OPTIONS(options, "npos_train");
+npos_status npi_train(const npos_train_options *options, npi_trainer_job job) {
     npi_trainer trainer = {0};
-    npos_status status = npi_trainer_open(options, false, &trainer);
+    npos_status status = npi_trainer_open(options, job, &trainer);
     if (status == NPOS_OK) {
         npi_stop_watch();
         status = say_what_is_saved(&trainer, run(&trainer));
@@ -120,6 +120,11 @@ npos_status npos_train(const npos_train_options *options) {
     }
     npi_trainer_close(&trainer);
     return status;
+}
+
+npos_status npos_train(const npos_train_options *options) {
+    NPI_CHECK_OPTIONS(options, "npos_train");
+    return npi_train(options, NPI_TRAINER_TRAIN);
 }
 
 npos_status npos_import(const npos_train_options *options) {
@@ -131,7 +136,7 @@ npos_status npos_import(const npos_train_options *options) {
     if (options->resume)
         return npi_fail(NPOS_INVALID_ARGUMENT, "npos_import: an import cannot be resumed");
     npi_trainer trainer = {0};
-    npos_status status = npi_trainer_open(options, true, &trainer);
+    npos_status status = npi_trainer_open(options, NPI_TRAINER_IMPORT, &trainer);
     if (status == NPOS_OK)
         status = npi_trainer_describe(&trainer);
     if (status == NPOS_OK)

@@ -3,7 +3,8 @@
  *   values/NAME, velocity/NAME    parameters (and buffers) in PyTorch's layout
  *   prototypes [classes][proj]; rings [classes][ring][dim]; pushed [classes] int64
  *   sums                          float64: the epoch's sums so far
- *   metadata: format, epoch, step (the next to run), data_hash, recipe (the whole text, without help) */
+ *   metadata: format, epoch, step (the next to run), data_hash, recipe (the whole text, without help);
+ *   of CLIP weights and text_hash instead of prototypes: T lies in RUN/text.safetensors */
 #include <dirent.h>
 #include <inttypes.h>
 #include <math.h>
@@ -35,7 +36,7 @@ static npos_status collect(npi_trainer *t, npi_tensor_list *list) {
     const npi_objective *o = &t->objective;
     NPI_TRY(npi_tensor_list_add_params(list, "values/", &t->model.params, NPI_ARENA_VALUES));
     NPI_TRY(npi_tensor_list_add_params(list, "velocity/", &t->model.params, NPI_ARENA_VELOCITY));
-    if (o->mu)
+    if (o->mu && !t->clip)
         NPI_TRY(add_device(t, list, "prototypes", 2, (int64_t[]){t->images.classes, t->model.proj},
                            o->mu));
     if (o->synth) {
@@ -48,11 +49,17 @@ static npos_status collect(npi_trainer *t, npi_tensor_list *list) {
 }
 
 npos_status npi_trainer_diverged(const npi_trainer *t, npos_status status) {
+    const char *out = t->options->out;
+    if (t->clip) /* whose weights start from the model's */
+        return npi_hint(status,
+                        "'%s' keeps the state of epoch %d, step %d; start anew with another --out "
+                        "and a lower rate (--set lr=%g) or --set clip_norm=1",
+                        out, t->saved_epoch, t->saved_step, t->recipe.lr / 2);
     return npi_hint(
         status,
         "'%s' keeps the state of epoch %d, step %d; with another --out, start from there (--init "
         "%s) or anew, with a lower rate (--set lr=%g), a longer warm-up or --set clip_norm=1",
-        t->options->out, t->saved_epoch, t->saved_step, t->options->out, t->recipe.lr / 2);
+        out, t->saved_epoch, t->saved_step, out, t->recipe.lr / 2);
 }
 
 /* A checkpoint is only ever replaced by one that a run can go on from. */
@@ -77,12 +84,22 @@ static npos_status check_finite(const npi_trainer *t, const npi_tensor_list *lis
 npos_status npi_trainer_save(npi_trainer *t) {
     double start = npi_seconds();
     npi_tensor_list list = {0};
-    char *path = NULL, epoch[24], step[24], hash[24];
+    char *path = NULL, epoch[24], step[24], hash[24], weights[24], text[24];
     snprintf(epoch, sizeof epoch, "%d", t->epoch);
     snprintf(step, sizeof step, "%d", t->step);
     snprintf(hash, sizeof hash, "%016" PRIx64, t->images.hash);
-    const char *const metadata[] = {"format",    format, "epoch",  epoch,          "step", step,
-                                    "data_hash", hash,   "recipe", t->recipe_text, NULL};
+    if (t->clip)
+        snprintf(weights, sizeof weights, "%016" PRIx64, t->clip->weights);
+    if (t->clip)
+        snprintf(text, sizeof text, "%016" PRIx64, t->clip->text_hash);
+    const char *const metadata[] = {"format",    format,
+                                    "epoch",     epoch,
+                                    "step",      step,
+                                    "data_hash", hash,
+                                    "recipe",    t->recipe_text,
+                                    "text_hash", t->clip ? text : NULL,
+                                    "weights",   t->clip ? weights : NULL,
+                                    NULL};
     npos_status status = npi_trainer_path(t, "checkpoint.safetensors", &path);
     if (status == NPOS_OK)
         status = collect(t, &list);
@@ -122,12 +139,22 @@ static size_t line_length(const char *at) {
     return strcspn(at, "\n");
 }
 
+/* Is this line of a recipe about a file of CLIP's, whose content is compared in its place? */
+static bool names_a_file(const char *line) {
+    static const char *const keys[] = {"clip: ", "features: ", "text: "};
+    for (int i = 0; i < 3; i++)
+        if (strncmp(line, keys[i], strlen(keys[i])) == 0)
+            return true;
+    return false;
+}
+
 /* The recipes must be the same text; the first line that differs is named.  The text has no help, which another
  * version may word otherwise. */
 static npos_status compare_recipes(const char *path, const char *stored, const char *now) {
     while (*stored && *now) {
         size_t a = line_length(stored), b = line_length(now);
-        if (a != b || memcmp(stored, now, a) != 0)
+        bool same = a == b && memcmp(stored, now, a) == 0;
+        if (!same && !names_a_file(now))
             return npi_hint(
                 npi_fail(NPOS_INVALID_ARGUMENT,
                          "%s belongs to another recipe: its '%.*s' differs: %.*s there, %.*s now",
@@ -140,10 +167,35 @@ static npos_status compare_recipes(const char *path, const char *stored, const c
     return NPOS_OK;
 }
 
+/* What a run was started with must be what it goes on with. */
+static npos_status check_hash(const npi_safetensors *file, const char *path, const char *key,
+                              uint64_t hash, const char *what, const char *where) {
+    const char *then = npi_safetensors_metadata(file, key);
+    char now[24];
+    snprintf(now, sizeof now, "%016" PRIx64, hash);
+    if (then && strcmp(then, now) == 0)
+        return NPOS_OK;
+    return npi_hint(npi_fail(NPOS_BAD_DATA, "%s: %s changed: hash %s then, %s now", path, what,
+                             then ? then : "unknown", now),
+                    "'%s' must hold what the run was started with", where);
+}
+
+static npos_status check_hashes(const npi_trainer *t, const npi_safetensors *file,
+                                const char *path) {
+    const npi_train_clip *clip = t->clip;
+    if (clip) {
+        NPI_TRY(check_hash(file, path, "weights", clip->weights, "the weights of the CLIP model",
+                           t->recipe.clip));
+        NPI_TRY(check_hash(file, path, "text_hash", clip->text_hash, "the classes' directions",
+                           *t->recipe.text ? t->recipe.text : t->options->out));
+    }
+    return check_hash(file, path, "data_hash", t->images.hash,
+                      clip && clip->store ? "the features" : "the training images", t->images.spec);
+}
+
 static npos_status check_metadata(npi_trainer *t, const npi_safetensors *file, const char *path) {
     static const char *const keys[] = {"format", "epoch", "step", "data_hash", "recipe"};
     const char *value[5];
-    char hash[24];
     for (int i = 0; i < 5; i++) {
         value[i] = npi_safetensors_metadata(file, keys[i]);
         if (!value[i])
@@ -153,12 +205,7 @@ static npos_status check_metadata(npi_trainer *t, const npi_safetensors *file, c
     if (strcmp(value[0], format) != 0)
         return npi_fail(NPOS_UNSUPPORTED, "%s: format '%s', expected '%s'", path, value[0], format);
     NPI_TRY(compare_recipes(path, value[4], t->recipe_text));
-    snprintf(hash, sizeof hash, "%016" PRIx64, t->images.hash);
-    if (strcmp(value[3], hash) != 0)
-        return npi_hint(npi_fail(NPOS_BAD_DATA,
-                                 "%s: the training images changed: hash %s then, %s now", path,
-                                 value[3], hash),
-                        "'%s' must hold the images that the run was started with", t->images.spec);
+    NPI_TRY(check_hashes(t, file, path));
     t->epoch = t->saved_epoch = atoi(value[1]);
     t->step = t->saved_step = atoi(value[2]);
     if (t->epoch < 0 || t->epoch > t->recipe.epochs || t->step < 0 || t->step >= t->schedule.steps)
@@ -186,7 +233,7 @@ static npos_status restore(npi_trainer *t, const npi_safetensors *file, const ch
     NPI_TRY(npi_params_read(&t->model.params, NPI_ARENA_VELOCITY, file, "velocity/"));
     NPI_TRY(npi_safetensors_get(file, "sums", NPI_F64, 1, (int64_t[]){SUMS}, &tensor));
     memcpy(&t->sums, tensor->data, sizeof t->sums);
-    if (o->mu)
+    if (o->mu && !t->clip)
         NPI_TRY(read_device(t, file, "prototypes", 2, (int64_t[]){t->images.classes, t->model.proj},
                             o->mu));
     if (!o->synth)

@@ -160,7 +160,9 @@ static npos_status write_bank(npi_trainer *t) {
     npos_status status;
     NPI_TRY(npi_alloc(&bank.h, (size_t)bank.n * (size_t)bank.dim, sizeof *bank.h,
                       "training embeddings"));
-    NPI_TRY_GOTO(embed_all(t, &t->images, "embed training images", keep_rows, &bank), done);
+    NPI_TRY_GOTO(t->clip ? npi_trainer_clip_embed(t, bank.h)
+                         : embed_all(t, &t->images, "embed training images", keep_rows, &bank),
+                 done);
     NPI_TRY_GOTO(npi_trainer_path(t, "bank.safetensors", &path), done);
     status = npi_bank_write(path, &bank);
 done:
@@ -195,5 +197,5 @@ done:
 npos_status npi_trainer_finish(npi_trainer *t) {
     npi_trainer_input_close(t);
     NPI_TRY(write_bank(t));
-    return write_model(t);
+    return t->clip ? npi_trainer_clip_write(t) : write_model(t);
 }

@@ -20,6 +20,9 @@ static size_t batch_bytes(const npi_trainer *t) {
 }
 
 size_t npi_trainer_input_bytes(const npi_trainer *t) {
+    if (t->clip)
+        return npi_token_feed_kept(t->clip->feed) ? npi_token_feed_all_bytes(t->clip->feed)
+                                                  : npi_token_feed_ring_bytes(t->clip->feed);
     size_t image = (size_t)t->images.size * (size_t)t->images.size * (size_t)t->images.channels;
     return streams(t) ? (size_t)slots(t) * batch_bytes(t) : (size_t)t->images.count * image;
 }
@@ -34,9 +37,6 @@ static npos_status plan_stream(npi_trainer *t) {
         t->augment.crop = NPI_CROP_NONE;
     t->augment.batch = samples;
     t->augment.views = 1;
-    t->stream_epoch = -1;
-    NPI_TRY(npi_alloc(&t->stream_order, (size_t)t->images.count, sizeof *t->stream_order,
-                      "order of the images"));
     int32_t *each;
     NPI_TRY(npi_alloc(&each, (size_t)samples, sizeof *each, "batch indices"));
     for (int i = 0; i < samples; i++)
@@ -53,6 +53,11 @@ static npos_status plan_stream(npi_trainer *t) {
 npos_status npi_trainer_input_plan(npi_trainer *t) {
     npi_device *dev = t->dev;
     size_t samples = (size_t)t->recipe.batch * (size_t)t->recipe.views;
+    t->stream_epoch = -1;
+    NPI_TRY(npi_alloc(&t->stream_order, (size_t)t->images.count, sizeof *t->stream_order,
+                      "order of the images"));
+    if (t->clip)
+        return npi_trainer_clip_feed(t);
     NPI_TRY(dev->memory->alloc(dev, samples * sizeof(int32_t), "batch indices", &t->index));
     if (streams(t))
         return plan_stream(t);
@@ -66,16 +71,16 @@ npos_status npi_trainer_input_plan(npi_trainer *t) {
 }
 
 /* Called by the decoders for the batches to come, those of later epochs too. */
-static npos_status order_of(void *context, int64_t number, int32_t *index, int *count) {
+npos_status npi_trainer_order(void *context, int64_t number, int32_t *index, int *count) {
     npi_trainer *t = context;
     int64_t epoch = number / t->schedule.steps, step = number % t->schedule.steps;
     if (epoch != t->stream_epoch)
         npi_permutation((uint64_t)t->recipe.seed, NPI_RANDOM_PERMUTATION, (uint64_t)epoch,
                         t->stream_order, (int32_t)t->images.count);
     t->stream_epoch = epoch;
-    *count = t->recipe.batch;
+    *count = npi_trainer_count(t, step);
     for (int i = 0; i < *count; i++)
-        index[i] = t->stream_order[step * *count + i];
+        index[i] = t->stream_order[step * t->batch + i];
     return NPOS_OK;
 }
 
@@ -91,7 +96,7 @@ static npos_status begin_stream(npi_trainer *t) {
                             .views = t->recipe.views,
                             .first = t->epoch * steps + t->step,
                             .end = t->recipe.epochs * steps,
-                            .order = order_of,
+                            .order = npi_trainer_order,
                             .context = t,
                             .threads = t->options->compute.threads,
                             .slots = slots(t)};
@@ -103,6 +108,8 @@ static npos_status begin_stream(npi_trainer *t) {
 npos_status npi_trainer_feed(npi_trainer *t) {
     const npi_memory_ops *memory = t->dev->memory;
     npi_stream_batch batch;
+    if (t->clip)
+        return npi_trainer_clip_next(t);
     if (!streams(t))
         return memory->upload(t->dev, t->index, t->batch_index,
                               (size_t)t->recipe.batch * sizeof *t->batch_index);
@@ -117,6 +124,8 @@ npos_status npi_trainer_feed(npi_trainer *t) {
 }
 
 void npi_trainer_input_close(npi_trainer *t) {
+    if (t->clip && t->clip->feed)
+        npi_token_feed_end(t->clip->feed);
     npi_stream_close(t->stream);
     t->stream = NULL;
     npi_free(t->stream_order);

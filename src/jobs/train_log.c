@@ -21,6 +21,18 @@ static npos_status write_text(const npi_trainer *t, const char *name, const char
     return status;
 }
 
+/* The model that is fine-tuned and what its tokens come from. */
+static json_t *clip_part(const npi_trainer *t) {
+    char weights[24], text[24];
+    snprintf(weights, sizeof weights, "%016" PRIx64, t->clip->weights);
+    snprintf(text, sizeof text, "%016" PRIx64, t->clip->text_hash);
+    const char *features = t->recipe.features;
+    return json_pack("{s:o, s:s, s:s, s:o, s:i}", "path", npi_json_text(t->recipe.clip), "weights",
+                     weights, "text", text, "features",
+                     *features ? npi_json_text(features) : json_null(), "first_block",
+                     t->recipe.first_block);
+}
+
 static json_t *manifest(const npi_trainer *t) {
     char now[32], hash[24];
     npi_utc_now(now);
@@ -30,14 +42,15 @@ static json_t *manifest(const npi_trainer *t) {
         json_array_append_new(classes, npi_json_text(t->images.class_names[c]));
     for (int i = 0; i < t->options->set_count; i++)
         json_array_append_new(settings, npi_json_text(t->options->set[i]));
+    json_t *clip = t->clip ? clip_part(t) : json_null();
     return json_pack(
-        "{s:i, s:s, s:s, s:s, s:i, s:{s:s, s:s, s:s}, s:{s:o, s:s, s:I, s:o}, s:o, s:o}", "schema",
-        1, "version", NPOS_VERSION, "started", now, "recipe", t->recipe.name, "seed",
+        "{s:i, s:s, s:s, s:s, s:i, s:{s:s, s:s, s:s}, s:{s:o, s:s, s:I, s:o}, s:o, s:o, s:o}",
+        "schema", 1, "version", NPOS_VERSION, "started", now, "recipe", t->recipe.name, "seed",
         t->recipe.seed, "device", "name", t->dev->name, "description", t->dev->description,
         "precision", t->dev->compute == NPI_BF16 ? "bf16" : "fp32", "data", "spec",
         npi_json_text(t->images.spec), "hash", hash, "images", (json_int_t)t->images.count,
         "classes", classes, "set", settings, "init",
-        t->options->init ? npi_json_text(t->options->init) : json_null());
+        t->options->init ? npi_json_text(t->options->init) : json_null(), "clip", clip);
 }
 
 npos_status npi_trainer_describe(npi_trainer *t) {
@@ -149,7 +162,8 @@ npos_status npi_trainer_log_epoch(npi_trainer *t, double rate) {
     int steps = t->schedule.steps;
     const double *sum = t->sums.losses;
     int64_t step = (int64_t)(t->epoch + 1) * steps;
-    bool ce = t->objective.desc.method == NPI_METHOD_CE;
+    bool ce = t->objective.desc.method == NPI_METHOD_CE || t->clip;
+    int64_t images = t->clip ? t->images.count : (int64_t)steps * t->batch;
     double closest = 0, dead = 0;
     if (!ce)
         NPI_TRY(closest_prototypes(t, &closest));
@@ -169,7 +183,7 @@ npos_status npi_trainer_log_epoch(npi_trainer *t, double rate) {
         {"grad_norm", sum[NPI_LOSS_GRAD_NORM] / steps, true},
         {"prototype_min_distance", closest, !ce},
         {"projection_dead", dead, t->objective.hidden != NULL},
-        {"images_per_s", (double)steps * t->objective.desc.samples / t->sums.seconds, true},
+        {"images_per_s", (double)(images * t->recipe.views) / t->sums.seconds, true},
         {"seconds", t->sums.seconds, true},
     };
     npos_status status = NPOS_OK;

@@ -25,12 +25,24 @@ bool npi_trainer_has(const npi_trainer *t, const char *name) {
     return found;
 }
 
+/* CLIP is fine-tuned by a command of its own. */
+static npos_status check_method(npi_trainer *t) {
+    bool clip = npi_settings_method(&t->recipe) == NPI_METHOD_CLIP,
+         wanted = strcmp(t->command, "finetune") == 0;
+    if (clip != wanted)
+        return npi_hint(npi_fail(NPOS_INVALID_ARGUMENT, "%s: recipe '%s' has method '%s'",
+                                 t->command, t->recipe.name, t->recipe.method),
+                        clip ? "npos finetune fine-tunes CLIP"
+                             : "recipes of method clip fine-tune CLIP; npos train trains others");
+    return clip ? npi_alloc(&t->clip, 1, sizeof *t->clip, "fine-tuning") : NPOS_OK;
+}
+
 static npos_status load_recipe(npi_trainer *t) {
     const npos_train_options *o = t->options;
     char *stored = NULL;
     npos_status status = npi_trainer_path(t, "recipe.yaml", &stored);
     if (status == NPOS_OK && !o->recipe && !o->resume)
-        status = npi_hint(npi_fail(NPOS_INVALID_ARGUMENT, "train: no recipe is given"),
+        status = npi_hint(npi_fail(NPOS_INVALID_ARGUMENT, "%s: no recipe is given", t->command),
                           "`npos recipes` lists them");
     if (status == NPOS_OK)
         status = npi_recipe_load(o->recipe ? o->recipe : stored, &t->recipe);
@@ -42,6 +54,10 @@ static npos_status load_recipe(npi_trainer *t) {
         status = npi_strdup(&t->recipe.data, o->data);
     }
     if (status == NPOS_OK)
+        status = check_method(t);
+    if (status == NPOS_OK && t->clip)
+        status = npi_trainer_clip_recipe(t);
+    if (status == NPOS_OK)
         status = npi_recipe_check(&t->recipe);
     if (status == NPOS_OK)
         status = npi_recipe_format(&t->recipe, false, &t->recipe_text);
@@ -52,8 +68,9 @@ static npos_status load_recipe(npi_trainer *t) {
 static npos_status check_folder(npi_trainer *t) {
     const npos_train_options *o = t->options;
     if (!o->out || !*o->out)
-        return npi_hint(npi_fail(NPOS_INVALID_ARGUMENT, "train: no run directory is given"),
-                        "--out RUN says where to write");
+        return npi_hint(
+            npi_fail(NPOS_INVALID_ARGUMENT, "%s: no run directory is given", t->command),
+            "--out RUN says where to write");
     bool there =
         npi_trainer_has(t, "checkpoint.safetensors") || npi_trainer_has(t, "model.safetensors");
     if (there && !o->resume)
@@ -68,9 +85,12 @@ static npos_status check_folder(npi_trainer *t) {
 
 /* ---- data ------------------------------------------------------------------------------------------ */
 
-static npos_status progress(void *context, int64_t done, int64_t total) {
+npos_status npi_trainer_loading(void *context, int64_t done, int64_t total) {
     const npi_trainer *t = context;
-    return npi_compute_progress(&t->options->compute, "load data", done, total, NULL);
+    const char *phase = !t->clip         ? "load data"
+                        : t->clip->store ? "load features"
+                                         : "run the frozen blocks";
+    return npi_compute_progress(&t->options->compute, phase, done, total, NULL);
 }
 
 /* Into memory, or only opened where it is to be streamed.  A SPEC without a split takes `split` where its format has
@@ -88,9 +108,10 @@ static npos_status load_split(npi_trainer *t, const char *spec, const char *spli
     npos_status status = npi_images_open(whole, &transform, 0, 0, out);
     npi_free(whole);
     NPI_TRY(status);
-    return npi_settings_streams(&t->recipe, out->count)
+    return t->clip || npi_settings_streams(&t->recipe, out->count)
                ? npi_images_stamp(out)
-               : npi_images_fill(out, &transform, t->options->compute.threads, progress, t);
+               : npi_images_fill(out, &transform, t->options->compute.threads, npi_trainer_loading,
+                                 t);
 }
 
 /* A ring that cannot be full before the run ends would leave R_open out without a word. */
@@ -98,8 +119,9 @@ static npos_status check_ring(const npi_trainer *t, int c, int64_t images) {
     const npi_recipe *r = &t->recipe;
     npi_method method = npi_settings_method(r);
     int64_t pushes = images * r->views * r->epochs;
-    bool wanted =
-        (method == NPI_METHOD_NPOS || method == NPI_METHOD_VOS) && r->start_epoch < r->epochs;
+    bool outliers =
+        method == NPI_METHOD_NPOS || method == NPI_METHOD_VOS || method == NPI_METHOD_CLIP;
+    bool wanted = outliers && r->start_epoch < r->epochs;
     if (!wanted || pushes >= r->ring)
         return NPOS_OK;
     return npi_hint(npi_fail(NPOS_INVALID_ARGUMENT,
@@ -108,7 +130,8 @@ static npos_status check_ring(const npi_trainer *t, int c, int64_t images) {
                              "would be made",
                              t->images.spec, t->images.class_names[c], images, r->epochs, pushes,
                              r->ring),
-                    "a smaller ring (with k and select at most as large), or method=cider");
+                    "a smaller ring (with k and select at most as large)%s",
+                    t->clip ? "" : ", or method=cider");
 }
 
 static npos_status check_images(const npi_trainer *t) {
@@ -120,7 +143,7 @@ static npos_status check_images(const npi_trainer *t) {
     if (images->count > INT32_MAX)
         return npi_fail(NPOS_UNSUPPORTED, "%s: %" PRId64 " images, at most %d can be held",
                         images->spec, images->count, INT32_MAX);
-    if (images->count < t->recipe.batch)
+    if (images->count < t->recipe.batch && !t->clip)
         return npi_hint(npi_fail(NPOS_INVALID_ARGUMENT,
                                  "%s: %" PRId64 " images are fewer than a batch of %d",
                                  images->spec, images->count, t->recipe.batch),
@@ -142,27 +165,51 @@ static npos_status check_images(const npi_trainer *t) {
 }
 
 static npos_status load_data(npi_trainer *t) {
-    if (!*t->recipe.data)
-        return npi_hint(npi_fail(NPOS_INVALID_ARGUMENT, "train: no training images are given"),
-                        "--data SPEC names a folder, an archive or a file of images");
-    NPI_TRY(load_split(t, t->recipe.data, "train", &t->images));
+    bool features = t->clip && *t->recipe.features;
+    if (!*t->recipe.data && !features)
+        return npi_hint(
+            npi_fail(NPOS_INVALID_ARGUMENT, "%s: no training images are given", t->command),
+            t->clip ? "--features STORE names what npos extract wrote, --data SPEC the images "
+                      "themselves"
+                    : "--data SPEC names a folder, an archive or a file of images");
+    if (!features)
+        NPI_TRY(load_split(t, t->recipe.data, "train", &t->images));
+    if (t->clip)
+        NPI_TRY(npi_trainer_clip_load(t));
     return check_images(t);
 }
 
 /* ---- network and objective -------------------------------------------------------------------------- */
 
+int npi_trainer_count(const npi_trainer *t, int64_t step) {
+    int64_t left = t->images.count - step * t->batch;
+    return left < t->batch ? (int)left : t->batch;
+}
+
+static npos_status plan_network(npi_trainer *t) {
+    if (t->clip)
+        return npi_trainer_clip_plan(t);
+    npi_model_desc model = npi_settings_model(&t->recipe, t->images.classes);
+    NPI_TRY(npi_model_create(t->dev, &model, true, &t->model));
+    return npi_plan_create(&t->model, t->batch * t->recipe.views, true, &t->plan);
+}
+
+/* From scratch the last images of an epoch that fill no batch are left out; CLIP takes them as a smaller one. */
 npos_status npi_trainer_plan(npi_trainer *t) {
-    npi_device *dev = t->dev;
     const npi_recipe *r = &t->recipe;
-    int classes = t->images.classes, samples = r->batch * r->views;
-    npi_model_desc model = npi_settings_model(r, classes);
-    NPI_TRY(npi_model_create(dev, &model, true, &t->model));
-    NPI_TRY(npi_plan_create(&t->model, samples, true, &t->plan));
+    int64_t count = t->images.count;
+    int classes = t->images.classes;
+    t->batch = t->clip && count < r->batch ? (int)count : r->batch;
+    int samples = t->batch * r->views;
+    NPI_TRY(plan_network(t));
     npi_objective_desc objective = npi_settings_objective(r, classes, t->model.dim);
-    NPI_TRY(npi_objective_create(npi_comm_self(), &t->model, npi_plan_encoder(t->plan), &objective,
-                                 &t->objective));
+    objective.samples = samples;
+    npi_encoder encoder =
+        t->clip ? npi_clip_tuning_encoder(t->clip->plan) : npi_plan_encoder(t->plan);
+    NPI_TRY(npi_objective_create(npi_comm_self(), &t->model, encoder, &objective, &t->objective));
     t->augment = npi_settings_augment(r);
-    t->schedule = npi_settings_schedule(r, (int)(t->images.count / r->batch));
+    t->schedule =
+        npi_settings_schedule(r, (int)((count + (t->clip ? t->batch - 1 : 0)) / t->batch));
     NPI_TRY(npi_trainer_input_plan(t));
     NPI_TRY(npi_alloc(&t->order, (size_t)t->images.count, sizeof *t->order, "order of the images"));
     NPI_TRY(npi_alloc(&t->batch_index, (size_t)r->batch, sizeof *t->batch_index, "batch"));
@@ -257,8 +304,12 @@ static npos_status start_prototypes(npi_trainer *t) {
 }
 
 static npos_status start(npi_trainer *t) {
+    if (t->clip)
+        NPI_TRY(npi_objective_set_text(&t->objective, t->clip->text.rows));
     if (t->options->resume)
         return npi_trainer_restore(t);
+    if (t->clip)
+        return npi_trainer_clip_start(t);
     NPI_TRY(npi_params_init(&t->model.params, (uint64_t)t->recipe.seed));
     if (t->options->init)
         NPI_TRY(read_init(t));
@@ -268,12 +319,13 @@ static npos_status start(npi_trainer *t) {
 static npos_status tell_plan(npi_trainer *t) {
     char text[160];
     size_t peak;
+    bool streamed = t->clip ? !npi_token_feed_kept(t->clip->feed) : t->images.set != NULL;
     t->dev->memory->usage(t->dev, &t->plan_bytes, &peak);
     snprintf(text, sizeof text,
-             "%s: %.0f MiB for the plan, %.0f MiB of images%s, %" PRId64 " images, %d classes",
+             "%s: %.0f MiB for the plan, %.0f MiB of %s%s, %" PRId64 " images, %d classes",
              t->dev->name, (double)t->plan_bytes / 0x1p20,
-             (double)npi_trainer_input_bytes(t) / 0x1p20, t->images.set ? " (streamed)" : "",
-             t->images.count, t->images.classes);
+             (double)npi_trainer_input_bytes(t) / 0x1p20, t->clip ? "tokens" : "images",
+             streamed ? " (streamed)" : "", t->images.count, t->images.classes);
     NPI_TRY(npi_compute_progress(&t->options->compute, "plan", 1, 1, text));
     for (int i = 0; t->options->compute.verbose && i < t->model.arch.layer_count; i++) {
         snprintf(text, sizeof text, "%s: %s", t->model.arch.layers[i].conv,
@@ -283,14 +335,16 @@ static npos_status tell_plan(npi_trainer *t) {
     return NPOS_OK;
 }
 
-npos_status npi_trainer_open(const npos_train_options *options, bool importing, npi_trainer *out) {
-    *out = (npi_trainer){.options = options};
+npos_status npi_trainer_open(const npos_train_options *options, npi_trainer_job job,
+                             npi_trainer *out) {
+    *out = (npi_trainer){.options = options,
+                         .command = job == NPI_TRAINER_FINETUNE ? "finetune" : "train"};
     if (options->out && options->resume && !npi_is_folder(options->out))
         return npi_fail(NPOS_NOT_FOUND, "'%s': no such run directory to resume", options->out);
     NPI_TRY(load_recipe(out));
     NPI_TRY(check_folder(out));
     const int batch = out->recipe.batch;
-    if (importing) /* no step is taken: a plan of training would only take memory */
+    if (job == NPI_TRAINER_IMPORT) /* no step is taken: a plan of training would only take memory */
         out->recipe.batch = 1;
     NPI_TRY(npi_compute_open(&options->compute, &out->dev));
     NPI_TRY(load_data(out));
@@ -313,6 +367,7 @@ void npi_trainer_unplan(npi_trainer *t) {
     npi_trainer_input_close(t);
     npi_tb_close(t->events);
     npi_objective_free(&t->objective);
+    npi_trainer_clip_close(t);
     npi_plan_free(t->plan);
     npi_model_free(&t->model);
     if (t->dev) {

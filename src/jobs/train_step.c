@@ -21,38 +21,37 @@ static bool is_open(const npi_trainer *t) {
 /* Uploads what changes from step to step: indices, labels, number and rates. */
 static npos_status prepare(npi_trainer *t) {
     npi_device *dev = t->dev;
-    int batch = t->recipe.batch;
+    int batch = npi_trainer_count(t, t->step), samples = batch * t->recipe.views;
     double rate = npi_schedule_rate(&t->schedule, t->epoch, t->step);
     npi_step step = {(uint64_t)t->epoch * (uint64_t)t->schedule.steps + (uint64_t)t->step,
                      (float)rate, (float)(rate * t->recipe.head_lr_scale)};
     for (int i = 0; i < batch; i++) {
-        t->batch_index[i] = t->order[(int64_t)t->step * batch + i];
+        t->batch_index[i] = t->order[(int64_t)t->step * t->batch + i];
         for (int v = 0; v < t->recipe.views; v++)
             t->batch_labels[v * batch + i] = t->images.labels[t->batch_index[i]];
     }
-    for (int i = 0; t->objective.synth && i < t->objective.desc.samples; i++)
+    for (int i = 0; t->objective.synth && i < samples; i++)
         t->pushed[t->batch_labels[i]]++;
     NPI_TRY(npi_trainer_feed(t));
     NPI_TRY(dev->memory->upload(dev, t->objective.labels, t->batch_labels,
-                                (size_t)t->objective.desc.samples * sizeof(int32_t)));
+                                (size_t)samples * sizeof(int32_t)));
+    t->objective.n = samples;
     return dev->memory->upload(dev, t->objective.step, &step, sizeof step);
 }
 
-static npos_status augment(npi_trainer *t) {
-    return t->dev->augment->augment(t->dev, &t->augment, t->pixels, t->index, t->objective.step,
-                                    NULL, npi_plan_input(t->plan));
+/* What npi_trainer_feed brought, into the plan's input. */
+static npos_status put_input(npi_trainer *t) {
+    npi_device *dev = t->dev;
+    if (t->clip)
+        return npi_trainer_clip_put(t, t->objective.n);
+    return dev->augment->augment(dev, &t->augment, t->pixels, t->index, t->objective.step, NULL,
+                                 npi_plan_input(t->plan));
 }
 
-static npos_status step_without(void *trainer) {
+static npos_status work(void *trainer) {
     npi_trainer *t = trainer;
-    NPI_TRY(augment(t));
-    return npi_objective_step(&t->objective, false, NULL);
-}
-
-static npos_status step_with(void *trainer) {
-    npi_trainer *t = trainer;
-    NPI_TRY(augment(t));
-    return npi_objective_step(&t->objective, true, NULL);
+    NPI_TRY(put_input(t));
+    return npi_objective_step(&t->objective, t->open, NULL);
 }
 
 /* Stops at a loss that is not a number, naming the term. */
@@ -98,13 +97,13 @@ npos_status npi_trainer_step(npi_trainer *t) {
     double began = npi_seconds();
     int slot = (int)(t->posted % NPI_POST_SLOTS);
     NPI_TRY(prepare(t));
-    bool open = is_open(t);
+    t->open = is_open(t);
     t->objective.held = t->epoch < t->recipe.proto_hold;
-    NPI_TRY(npi_recording_run(&t->recordings[2 * t->objective.held + open], t->dev,
-                              open ? step_with : step_without, t));
+    bool fewer = npi_trainer_count(t, t->step) < t->batch;
+    NPI_TRY(npi_recording_run(&t->recordings[t->open][fewer][t->objective.held], t->dev, work, t));
     NPI_TRY(t->dev->memory->post(t->dev, slot, t->objective.losses,
                                  NPI_LOSS_COUNT * sizeof *t->objective.losses));
-    t->pending[slot] = (npi_pending){t->epoch, t->step, open};
+    t->pending[slot] = (npi_pending){t->epoch, t->step, t->open};
     t->posted++;
     NPI_TRY(collect_all_but(t, t->dev->graph ? LAG : 0));
     t->step++;
@@ -126,6 +125,6 @@ int npi_trainer_settled(const npi_trainer *t) {
 }
 
 void npi_trainer_step_close(npi_trainer *t) {
-    for (int i = 0; i < 4; i++)
-        npi_recording_free(&t->recordings[i], t->dev);
+    for (int i = 0; i < 8; i++)
+        npi_recording_free(&t->recordings[i / 4][i / 2 % 2][i % 2], t->dev);
 }

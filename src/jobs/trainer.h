@@ -1,5 +1,6 @@
 /* jobs/trainer.h - the state of a training run, shared by the files that make it (train_setup.c), run it (train.c), log
- * it (train_log.c), save and resume it (train_checkpoint.c) and finish it (train_finish.c). */
+ * it (train_log.c), save and resume it (train_checkpoint.c) and finish it (train_finish.c); what fine-tuning CLIP does
+ * otherwise is in train_clip.c and train_classes.c. */
 #ifndef NPI_JOBS_TRAINER_H
 #define NPI_JOBS_TRAINER_H
 
@@ -7,6 +8,8 @@
 #include "io/tb_events.h"
 #include "jobs/recording.h"
 #include "jobs/settings.h"
+#include "jobs/text_file.h"
+#include "jobs/token_feed.h"
 #include "npos/npos.h"
 
 /* What is summed up over an epoch; lives in checkpoints, so that a run stopped within an epoch logs the same line. */
@@ -22,8 +25,32 @@ typedef struct npi_pending {
     bool open;
 } npi_pending;
 
+/* What a run of CLIP has beside the rest. */
+typedef struct npi_train_clip {
+    npi_clip_config config;
+    uint64_t weights;         /* npi_clip_hash of recipe.clip */
+    npi_text_file text;       /* T and its classes, which are the images' from then on */
+    uint64_t text_hash;       /* npi_text_file_hash */
+    npi_token_store *store;   /* NULL: images go through the frozen blocks */
+    npi_clip_encoder encoder; /* those; empty where there is a store */
+    npi_clip_tuning *plan;
+    npi_token_feed *feed;
+    bool begun;             /* the feed, at the step that the trainer stood at */
+    const uint16_t *halves; /* tokens of the next step, as npi_token_feed_next gives them */
+    const int32_t *at;
+} npi_train_clip;
+
+/* Who opens a trainer. */
+typedef enum npi_trainer_job {
+    NPI_TRAINER_TRAIN,
+    NPI_TRAINER_IMPORT, /* no step will be taken */
+    NPI_TRAINER_FINETUNE
+} npi_trainer_job;
+
 typedef struct npi_trainer {
     const npos_train_options *options;
+    const char *command;  /* "train", "finetune": for hints */
+    npi_train_clip *clip; /* NULL: training from scratch */
     npi_recipe recipe;
     char *recipe_text; /* npi_recipe_format without help: what a resumed run must agree with */
     npi_images images;
@@ -43,10 +70,12 @@ typedef struct npi_trainer {
     int32_t *order;                      /* [images], host: this epoch's permutation */
     int32_t *batch_index, *batch_labels; /* [batch], [batch x views], host */
     uint64_t *pushed;                    /* [classes], host: embeddings that went into each ring */
+    int batch;                           /* images of a step; of the last of an epoch maybe fewer */
     int epoch, step;                     /* the next step to run */
     int saved_epoch, saved_step;         /* where the checkpoint stands */
     double saved_at, save_seconds;       /* when it was written, and how long that took */
-    npi_recording recordings[4]; /* of the step without and with R_open, prototypes free or held */
+    bool open;                           /* the step to run has R_open */
+    npi_recording recordings[2][2][2];   /* of a step [open][fewer images][prototypes held] */
     npi_pending pending[NPI_POST_SLOTS];
     int64_t posted, collected; /* steps enqueued and steps in `sums` since this process began */
     npi_epoch_sums sums;
@@ -54,20 +83,48 @@ typedef struct npi_trainer {
     size_t plan_bytes; /* device memory at the first step */
 } npi_trainer;
 
-/* train_setup.c: reads recipe and data, plans everything, starts or restores the weights.  importing: no step will be
- * taken, so the plan is of one image.  Release in any case. */
-NPOS_MUST_CHECK npos_status npi_trainer_open(const npos_train_options *options, bool importing,
+/* train_setup.c: reads recipe and data, plans everything, starts or restores the weights.  An import's plan is of one
+ * image.  Release in any case. */
+NPOS_MUST_CHECK npos_status npi_trainer_open(const npos_train_options *options, npi_trainer_job job,
                                              npi_trainer *out);
 void npi_trainer_close(npi_trainer *trainer);
+/* train.c: opens, runs all epochs, finishes, closes. */
+NPOS_MUST_CHECK npos_status npi_train(const npos_train_options *options, npi_trainer_job job);
 /* Part of it: network, objective and the step's buffers for `recipe`, `images` and `dev`; frees all but the device. */
 NPOS_MUST_CHECK npos_status npi_trainer_plan(npi_trainer *trainer);
 void npi_trainer_unplan(npi_trainer *trainer);
+/* Images of a step of this number in an epoch. */
+int npi_trainer_count(const npi_trainer *trainer, int64_t step);
+/* The progress function's, for work before the first step. */
+npos_status npi_trainer_loading(void *trainer, int64_t done, int64_t total);
+
+/* train_clip.c: the recipe's keys that the model tells; the images, of a store where it names one; the tuned blocks and
+ * what feeds them; phi's start. */
+NPOS_MUST_CHECK npos_status npi_trainer_clip_recipe(npi_trainer *trainer);
+NPOS_MUST_CHECK npos_status npi_trainer_clip_load(npi_trainer *trainer);
+NPOS_MUST_CHECK npos_status npi_trainer_clip_plan(npi_trainer *trainer);
+NPOS_MUST_CHECK npos_status npi_trainer_clip_feed(npi_trainer *trainer);
+/* Before a step, its tokens to where, in the step, they are put into the plan: of the first n images. */
+NPOS_MUST_CHECK npos_status npi_trainer_clip_next(npi_trainer *trainer);
+NPOS_MUST_CHECK npos_status npi_trainer_clip_put(const npi_trainer *trainer, int n);
+NPOS_MUST_CHECK npos_status npi_trainer_clip_start(npi_trainer *trainer);
+void npi_trainer_clip_close(npi_trainer *trainer);
+/* h [images][dim] of all training images, on the host. */
+NPOS_MUST_CHECK npos_status npi_trainer_clip_embed(npi_trainer *trainer, float *h);
+/* RUN/clip and RUN/model.safetensors. */
+NPOS_MUST_CHECK npos_status npi_trainer_clip_write(npi_trainer *trainer);
+
+/* train_classes.c: T of the recipe's file, or made of the images' class names; it is kept as RUN/text.safetensors, and
+ * the images take its classes. */
+NPOS_MUST_CHECK npos_status npi_trainer_classes(npi_trainer *trainer);
 
 /* train_input.c: prepares for images in memory or streamed (after the plan); before each step, puts what it sees where
  * augment finds it: the indices of batch_index, or the next streamed batch, which it waits for (pixels, and on other than
  * host devices also index, stay where they are from step to step); ends the loader. */
 NPOS_MUST_CHECK npos_status npi_trainer_input_plan(npi_trainer *trainer);
 NPOS_MUST_CHECK npos_status npi_trainer_feed(npi_trainer *trainer);
+/* The order of images as data/stream.h asks for it; context: the trainer. */
+npos_status npi_trainer_order(void *context, int64_t number, int32_t *index, int *count);
 void npi_trainer_input_close(npi_trainer *trainer);
 /* Host memory that the images take: all of them, or the loader's ring. */
 size_t npi_trainer_input_bytes(const npi_trainer *trainer);

@@ -123,17 +123,28 @@ static void fill(const npi_params *params, int i, uint64_t seed, float *host) {
     }
 }
 
-npos_status npi_params_init(npi_params *params, uint64_t seed) {
+static npos_status init_from(npi_params *params, int first, uint64_t seed) {
     size_t largest = 1;
-    for (int i = 0; i < params->count; i++)
+    for (int i = first; i < params->count; i++)
         largest = params->list[i].count > largest ? params->list[i].count : largest;
     float *host;
     NPI_TRY(npi_alloc(&host, largest, sizeof *host, "initial weights"));
     npos_status status = NPOS_OK;
-    for (int i = 0; status == NPOS_OK && i < params->count; i++) {
+    for (int i = first; status == NPOS_OK && i < params->count; i++) {
         fill(params, i, seed, host);
         status = npi_param_set(params, NPI_ARENA_VALUES, i, host);
     }
     npi_free(host);
     return status;
+}
+
+npos_status npi_params_init(npi_params *params, uint64_t seed) {
+    return init_from(params, 0, seed);
+}
+
+npos_status npi_params_init_head(npi_params *params, uint64_t seed) {
+    int first = 0;
+    while (first < params->count && strncmp(params->list[first].name, "phi.", 4) != 0)
+        first++;
+    return init_from(params, first, seed);
 }

@@ -60,5 +60,7 @@ int npi_params_find(const npi_params *params, const char *name);
 /* PyTorch's default start: linear layers uniform +-1/sqrt(fan_in), convolutions Kaiming-normal with fan-out, batch norm
  * 1 and 0.  Philox, purpose NPI_RANDOM_INIT, item = number of the parameter. */
 NPOS_MUST_CHECK npos_status npi_params_init(npi_params *params, uint64_t seed);
+/* The outlier head's alone. */
+NPOS_MUST_CHECK npos_status npi_params_init_head(npi_params *params, uint64_t seed);
 
 #endif

@@ -121,17 +121,27 @@ static void manifest(npi_page *page, const npi_report *report) {
     json_decref(root);
 }
 
-static void key_settings(npi_page *page, const npi_recipe *r) {
+static void key_settings(npi_page *page, const npi_run *run) {
+    const npi_recipe *r = &run->recipe;
+    bool clip = strcmp(r->encoder, "clip") == 0, tuned = clip && run->has_head;
     npi_page_add(page, "<p>");
-    npi_page_escape(page, r->encoder);
-    npi_page_add(page, " (stem ");
-    npi_page_escape(page, r->stem);
-    npi_page_add(page,
-                 ", width %d) on %d x %d images, %d epochs of batches of %d images in %d view%s, "
-                 "learning rate %g. ",
-                 r->width, r->image_size, r->image_size, r->epochs, r->batch, r->views,
-                 r->views > 1 ? "s" : "", r->lr);
-    if (strcmp(r->method, "npos") == 0)
+    if (clip) {
+        npi_page_add(page, "CLIP's image tower on %d x %d images, ", r->image_size, r->image_size);
+        if (tuned)
+            npi_page_add(page, "its blocks from %d on fine-tuned: ", r->first_block);
+        else
+            npi_page_add(page, "as it came. ");
+    } else {
+        npi_page_escape(page, r->encoder);
+        npi_page_add(page, " (stem ");
+        npi_page_escape(page, r->stem);
+        npi_page_add(page, ", width %d) on %d x %d images, ", r->width, r->image_size,
+                     r->image_size);
+    }
+    if (!clip || tuned)
+        npi_page_add(page, "%d epochs of batches of %d images in %d view%s, learning rate %g. ",
+                     r->epochs, r->batch, r->views, r->views > 1 ? "s" : "", r->lr);
+    if (strcmp(r->method, "npos") == 0 || tuned)
         npi_page_add(page,
                      "Outliers from epoch %d on: ring of %d embeddings a class, k = %d, %d of %d "
                      "boundary candidates, %d noise vectors of &sigma; %g, %d kept, weight "
@@ -143,7 +153,7 @@ static void key_settings(npi_page *page, const npi_recipe *r) {
 
 void npi_page_settings(npi_page *page, const npi_report *report) {
     npi_page_section(page, "run", "What was run");
-    key_settings(page, &report->run->recipe);
+    key_settings(page, report->run);
     manifest(page, report);
     if (report->recipe_text) {
         npi_page_add(page, "<details><summary>recipe.yaml, every setting as run</summary><pre>");

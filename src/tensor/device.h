@@ -387,7 +387,9 @@ typedef struct npi_token_ops {
     /* rows: [n][t][width] in device memory, float32 or IEEE float16 (npi_f32_to_f16's rounding). */
     npos_status (*import_rows)(npi_device *dev, const float *rows, npi_tokens to);
     npos_status (*export_rows)(npi_device *dev, npi_tokens from, float *rows);
-    npos_status (*import_halves)(npi_device *dev, const uint16_t *rows, npi_tokens to);
+    /* index [n] in device memory: sequence i is the index[i]-th of rows; NULL: the i-th. */
+    npos_status (*import_halves)(npi_device *dev, const uint16_t *rows, const int32_t *index,
+                                 npi_tokens to);
     npos_status (*export_halves)(npi_device *dev, npi_tokens from, uint16_t *rows);
     /* Gradients of tokens (pick_backward's `to`, blocks' dz and dx) have another range: a device may
      * keep them in another type of the same size.  These import and export them. */

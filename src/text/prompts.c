@@ -169,6 +169,40 @@ npos_status npi_class_list_open(const char *list, npi_class_list *out) {
     return read_classes(list, out);
 }
 
+/* What a text tower is told of a class that a data set calls `folder`. */
+static npos_status name_of(const char *folder, char **out) {
+    const size_t digits = strspn(folder, "0123456789"),
+                 id = folder[0] == 'n' ? strspn(folder + 1, "0123456789") : 0;
+    for (int i = 0; i < CLASSES_1K; i++)
+        if (strcmp(folder, imagenet_classes[i].folder) == 0)
+            return npi_strdup(out, imagenet_classes[i].name);
+    if (folder[digits] == '\0' || (id == 8 && folder[9] == '\0'))
+        return npi_hint(npi_fail(NPOS_UNSUPPORTED, "class '%s' is %s: what it means has to be told",
+                                 folder, id ? "a WordNet id that ImageNet-1k lacks" : "a number"),
+                        "npos text --classes FILE makes the classes' directions from lines of "
+                        "\"FOLDER<tab>NAME\"; --text takes them");
+    NPI_TRY(npi_strdup(out, folder));
+    for (char *at = *out; *at; at++)
+        *at = *at == '_' ? ' ' : *at;
+    return NPOS_OK;
+}
+
+npos_status npi_class_list_of(char *const *folders, int count, npi_class_list *out) {
+    npos_status status = NPOS_OK;
+    *out = (npi_class_list){.count = count};
+    NPI_TRY_GOTO(npi_alloc(&out->names, (size_t)count, sizeof *out->names, "class names"), done);
+    NPI_TRY_GOTO(npi_alloc(&out->folders, (size_t)count, sizeof *out->folders, "class names"),
+                 done);
+    for (int i = 0; i < count; i++) {
+        NPI_TRY_GOTO(npi_strdup(&out->folders[i], folders[i]), done);
+        NPI_TRY_GOTO(name_of(folders[i], &out->names[i]), done);
+    }
+done:
+    if (status != NPOS_OK)
+        npi_class_list_clear(out);
+    return status;
+}
+
 void npi_class_list_clear(npi_class_list *list) {
     for (int i = 0; i < list->count; i++) {
         if (list->names)

@@ -32,6 +32,10 @@ typedef struct npi_class_list {
  * name the line: no name on it, not UTF-8, a folder twice; or, where lines have no folders, a name
  * twice. */
 NPOS_MUST_CHECK npos_status npi_class_list_open(const char *list, npi_class_list *out);
+/* The classes that a data set calls `folders` [count]: ImageNet's WordNet ids by the built-in names, others by
+ * themselves with blanks for '_'.  A WordNet id beyond ImageNet-1k's, and numbers alone, say nothing to a text tower:
+ * NPOS_UNSUPPORTED. */
+NPOS_MUST_CHECK npos_status npi_class_list_of(char *const *folders, int count, npi_class_list *out);
 void npi_class_list_clear(npi_class_list *list);
 
 /* Names of the built-in lists, ended by NULL. */

@@ -21,6 +21,8 @@ try train --recipe cifar10 extra
 try train --threads two
 try train --threads 99999999999
 try train --precision fp16
+try finetune
+try finetune --out runs/a
 try eval
 try eval a b
 try eval runs/a

@@ -286,6 +286,61 @@ static void a_wrong_order_is_an_error_of_its_batch(void **state) {
     npi_stream_close(stream);
 }
 
+/* Item i is its number, four times; number 13 cannot be read. */
+static npos_status read_item(void *source, int64_t i, void *to) {
+    const int32_t *broken = source;
+    if (i == *broken)
+        return npi_fail(NPOS_BAD_DATA, "item %d is broken", (int)i);
+    for (int k = 0; k < 4; k++)
+        ((int32_t *)to)[k] = (int32_t)i;
+    return NPOS_OK;
+}
+
+static void other_items_are_streamed_as_they_are(void **state) {
+    (void)state;
+    int32_t broken = -1;
+    npi_stream_items items = {IMAGES, 4 * sizeof(int32_t), read_item, &broken};
+    npi_stream_desc desc = {.items = &items,
+                            .batch = BATCH,
+                            .views = 1,
+                            .end = IMAGES / BATCH,
+                            .threads = 3,
+                            .slots = 3};
+    npi_stream *stream;
+    npi_stream_batch batch;
+    desc.order = by_epoch;
+    assert_int_equal(npi_stream_slot_bytes(&desc), BATCH * 4 * sizeof(int32_t));
+    CHECK_OK(npi_stream_open(&desc, &stream));
+    for (int64_t b = 0; b < desc.end; b++) {
+        int32_t index[BATCH];
+        int count;
+        CHECK_OK(npi_stream_next(stream, &batch));
+        CHECK_OK(by_epoch(NULL, b, index, &count));
+        assert_int_equal(batch.count, count);
+        const int32_t *seen = (const void *)batch.pixels;
+        for (int i = 0; i < 4 * count; i++)
+            assert_int_equal(seen[i], index[i / 4]);
+        npi_stream_release(stream);
+    }
+    npi_stream_close(stream);
+    /* in their order, up to the broken one */
+    desc.order = NULL;
+    desc.end = (IMAGES + BATCH - 1) / BATCH;
+    broken = 13;
+    CHECK_OK(npi_stream_open(&desc, &stream));
+    for (int b = 0; b < 13 / BATCH; b++) {
+        CHECK_OK(npi_stream_next(stream, &batch));
+        npi_stream_release(stream);
+    }
+    CHECK_FAILS(npi_stream_next(stream, &batch), NPOS_BAD_DATA, "item 13 is broken");
+    npi_stream_close(stream);
+    desc.end++;
+    CHECK_FAILS(npi_stream_open(&desc, &stream), NPOS_INVALID_ARGUMENT, "from 40 images");
+    desc.end--;
+    desc.views = 2;
+    CHECK_FAILS(npi_stream_open(&desc, &stream), NPOS_INVALID_ARGUMENT, "2 views");
+}
+
 static void it_ends_at_any_time(void **state) {
     (void)state;
     npi_stream *stream;
@@ -390,12 +445,19 @@ static void the_stamp_sees_an_archives_bytes(void **state) {
 int main(void) {
 #define CASE(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
     const struct CMUnitTest tests[] = {
-        CASE(every_view_is_its_draws_crop),           CASE(threads_slots_and_start_do_not_matter),
-        CASE(without_crop_it_is_what_loading_gives),  CASE(memory_is_bounded_by_the_slots),
-        CASE(the_callers_buffers_are_filled),         CASE(a_broken_image_is_named_at_its_batch),
-        CASE(a_wrong_order_is_an_error_of_its_batch), CASE(it_ends_at_any_time),
-        CASE(wrong_descriptions_are_refused),         CASE(out_of_memory_is_an_error),
-        CASE(the_stamp_sees_names_labels_and_sizes),  CASE(the_stamp_sees_an_archives_bytes),
+        CASE(every_view_is_its_draws_crop),
+        CASE(threads_slots_and_start_do_not_matter),
+        CASE(without_crop_it_is_what_loading_gives),
+        CASE(memory_is_bounded_by_the_slots),
+        CASE(the_callers_buffers_are_filled),
+        CASE(a_broken_image_is_named_at_its_batch),
+        CASE(a_wrong_order_is_an_error_of_its_batch),
+        CASE(other_items_are_streamed_as_they_are),
+        CASE(it_ends_at_any_time),
+        CASE(wrong_descriptions_are_refused),
+        CASE(out_of_memory_is_an_error),
+        CASE(the_stamp_sees_names_labels_and_sizes),
+        CASE(the_stamp_sees_an_archives_bytes),
     };
 #undef CASE
     return cmocka_run_group_tests(tests, NULL, NULL);

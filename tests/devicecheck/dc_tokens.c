@@ -106,21 +106,27 @@ void dc_check_cosine_losses(dc *d) {
     }
 }
 
-/* Rows as float16 there and back, each side by itself. */
-static void run_halves(dc *d, int n, int t, int width) {
-    size_t count = (size_t)n * (size_t)t * (size_t)width;
-    float *values = dc_act_normals(d, count, 3.0), *seen[2];
-    uint16_t *halves = dc_host(d, count * 2);
+/* Rows as float16 there and back, each side by itself; given: n of n + 3 sequences, in an order of their own. */
+static void run_halves(dc *d, int n, int t, int width, bool given) {
+    const int all = given ? n + 3 : n;
+    size_t count = (size_t)n * (size_t)t * (size_t)width,
+           total = (size_t)all * (size_t)t * (size_t)width;
+    float *values = dc_act_normals(d, total, 3.0), *seen[2];
+    uint16_t *halves = dc_host(d, total * 2);
+    int32_t *order = dc_labels(d, n, all, false);
     values[0] = 0x1p-24f; /* the smallest */
-    values[count - 1] = -65504.0f;
-    for (size_t i = 0; i < count; i++)
+    values[total - 1] = -65504.0f;
+    order[n - 1] = all - 1;
+    for (size_t i = 0; i < total; i++)
         halves[i] = npi_f32_to_f16(values[i]);
-    dc_buf *in = dc_input(d, "halves", halves, count * 2),
+    dc_buf *in = dc_input(d, "halves", halves, total * 2),
+           *index = dc_input(d, "index", order, (size_t)n * 4),
            *out = dc_output(d, "halves again", count * 2);
     dc_tok tok = dc_tok_output(d, "tokens of halves", n, t, width);
     for (int s = 0; s < 2; s++) {
         npi_device *dev = d->side[s];
-        DC_RUN(dev->tokens->import_halves(dev, dc_at(in, s), dc_tok_at(tok, s)));
+        const int32_t *where = given ? dc_at(index, s) : NULL;
+        DC_RUN(dev->tokens->import_halves(dev, dc_at(in, s), where, dc_tok_at(tok, s)));
         DC_RUN(dev->tokens->export_halves(dev, dc_tok_at(tok, s), dc_at(out, s)));
         uint16_t *back = dc_read(d, out, s);
         seen[s] = dc_host(d, count * 4);
@@ -175,7 +181,8 @@ void dc_check_tokens(dc *d) {
     for (size_t i = 0; i < sizeof shapes / sizeof *shapes; i++) {
         const int n = shapes[i][0], t = shapes[i][1], width = shapes[i][2];
         dc_case(d, "%d x %d x %d", n, t, width);
-        run_halves(d, n, t, width);
+        run_halves(d, n, t, width, false);
+        run_halves(d, n, t, width, true);
         run_picks(d, n, t, width, false);
         run_picks(d, n, t, width, true);
         run_text(d, n, t, width);

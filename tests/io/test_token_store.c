@@ -417,6 +417,59 @@ static void wrong_torch_files_are_named(void **state) {
     check_remove(folder);
 }
 
+static uint64_t identity(const char *path) {
+    npi_token_store *store;
+    uint64_t hash;
+    CHECK_OK(npi_token_store_open(path, &store));
+    CHECK_OK(npi_token_store_identity(store, &hash));
+    npi_token_store_close(store);
+    assert_true(hash != 0);
+    return hash;
+}
+
+static void write_changed(const char *folder, const char *spec, int32_t label, int64_t first) {
+    npi_token_writer *writer;
+    npi_token_info info = make_info();
+    int32_t changed[IMAGES];
+    memcpy(changed, labels, sizeof changed);
+    changed[2] = label;
+    info.labels = changed;
+    info.spec = (char *)(uintptr_t)spec;
+    CHECK_OK(npi_token_writer_open(folder, &info, false, &writer));
+    for (int64_t i = 0; i < IMAGES; i++) {
+        uint16_t image[NUMBERS];
+        fill(i == 7 ? first : i, image);
+        CHECK_OK(npi_token_writer_add(writer, 1, image));
+    }
+    npi_token_writer_close(writer);
+}
+
+/* Tokens, labels and classes make a store what it is; where its images lay does not. */
+static void the_identity_is_of_the_tokens(void **state) {
+    (void)state;
+    char *folder = check_folder(), golden[900], command[2000];
+    const char *const names[] = {"a", "moved", "labelled", "other"};
+    write_changed(check_path(folder, names[0]), "cats", 0, 7);
+    write_changed(check_path(folder, names[1]), "elsewhere/cats", 0, 7);
+    write_changed(check_path(folder, names[2]), "cats", 1, 7);
+    write_changed(check_path(folder, names[3]), "cats", 0, 8);
+    uint64_t a = identity(check_path(folder, names[0]));
+    assert_true(identity(check_path(folder, names[1])) == a);
+    assert_true(identity(check_path(folder, names[2])) != a);
+    assert_true(identity(check_path(folder, names[3])) != a);
+    snprintf(golden, sizeof golden, "%.800s/tests/golden/tokens", check_source());
+    assert_true(identity(golden) == identity(check_path(golden, "feature.pt")));
+    uint64_t classes = identity(check_path(golden, "classes"));
+    assert_true(identity(golden) != classes);
+    snprintf(command, sizeof command, "cp -r '%s/classes' '%s/copy'", golden, folder);
+    assert_int_equal(system(command), 0);
+    assert_true(identity(check_path(folder, "copy")) == classes);
+    assert_int_equal(
+        rename(check_path(folder, "copy/cat/a.pt"), check_path(folder, "copy/cat/0.pt")), 0);
+    assert_true(identity(check_path(folder, "copy")) != classes);
+    check_remove(folder);
+}
+
 static void failing_allocations_leak_nothing(void **state) {
     (void)state;
     char *folder = check_folder(), golden[900];
@@ -454,6 +507,7 @@ int main(void) {
         cmocka_unit_test(tokens_must_be_finite),
         cmocka_unit_test(torch_files_are_stores),
         cmocka_unit_test(wrong_torch_files_are_named),
+        cmocka_unit_test(the_identity_is_of_the_tokens),
         cmocka_unit_test(failing_allocations_leak_nothing),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -68,7 +68,7 @@ static void finish_image(npi_clip_encoder *encoder, const uint16_t *halves, floa
     uint16_t *on = golden_alloc(dev, halves, ROWS * TOKENS * sizeof *halves);
     float *h = golden_alloc(dev, NULL, PROJECTION * sizeof *h);
     tokens.data = golden_alloc(dev, NULL, dev->tokens->bytes(dev, 1, ROWS, TOKENS));
-    CHECK_OK(dev->tokens->import_halves(dev, on, tokens));
+    CHECK_OK(dev->tokens->import_halves(dev, on, NULL, tokens));
     CHECK_OK(npi_clip_images_finish(encoder->plan, tokens, 1, h));
     CHECK_OK(dev->memory->download(dev, host, h, PROJECTION * sizeof *h));
     dev->memory->free(dev, tokens.data);

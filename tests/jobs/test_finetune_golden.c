@@ -128,7 +128,7 @@ static void give(setup *s, int number, int n, const int32_t *picks) {
     npi_tokens input = npi_clip_tuning_input(s->plan);
     input.n = n;
     upload(s, s->halves, halves, sizeof halves);
-    CHECK_OK(s->dev->tokens->import_halves(s->dev, s->halves, input));
+    CHECK_OK(s->dev->tokens->import_halves(s->dev, s->halves, NULL, input));
     upload(s, s->noise, noise, sizeof noise);
     upload(s, s->picks, picks, (size_t)CLASSES * PICK * sizeof *picks);
     upload(s, s->o.labels, labels, (size_t)n * sizeof *labels);

@@ -356,7 +356,7 @@ static void a_checkpoint_takes_no_nan(void **state) {
     CHECK_OK(npi_file_write(check_path(folder, "before"), before, size));
     npi_free(before);
     j->options.resume = 1;
-    CHECK_OK(npi_trainer_open(&j->options, false, &t));
+    CHECK_OK(npi_trainer_open(&j->options, NPI_TRAINER_TRAIN, &t));
     float weights[8] = {0};
     int phi = npi_params_find(&t.model.params, "phi.2.weight");
     assert_int_equal(t.model.params.list[phi].count, 8);

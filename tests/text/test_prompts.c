@@ -86,6 +86,24 @@ static void lists_are_read_from_files(void **state) {
     check_remove(folder);
 }
 
+static void folders_of_a_set_are_named(void **state) {
+    (void)state;
+    char *folders[] = {"n01440764", "snow_leopard", "n3", "2cv"}, *strange[] = {"cat", "n99999999"},
+         *numbers[] = {"0", "1"};
+    static const char *const names[] = {"tench", "snow leopard", "n3", "2cv"};
+    npi_class_list list;
+    CHECK_OK(npi_class_list_of(folders, 4, &list));
+    assert_int_equal(list.count, 4);
+    for (int i = 0; i < 4; i++) {
+        assert_string_equal(list.folders[i], folders[i]);
+        assert_string_equal(list.names[i], names[i]);
+    }
+    npi_class_list_clear(&list);
+    CHECK_FAILS(npi_class_list_of(strange, 2, &list), NPOS_UNSUPPORTED,
+                "'n99999999' is a WordNet id that ImageNet-1k lacks");
+    CHECK_FAILS(npi_class_list_of(numbers, 2, &list), NPOS_UNSUPPORTED, "'0' is a number");
+}
+
 static void prompts_are_templates_with_names(void **state) {
     (void)state;
     char *folder = check_folder(), *prompt;
@@ -176,6 +194,7 @@ int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(built_in_lists_are_imagenet),
         cmocka_unit_test(lists_are_read_from_files),
+        cmocka_unit_test(folders_of_a_set_are_named),
         cmocka_unit_test(prompts_are_templates_with_names),
         cmocka_unit_test(imagenets_prompts_are_short),
         cmocka_unit_test(failing_allocations_leave_nothing),

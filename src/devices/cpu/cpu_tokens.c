@@ -39,12 +39,16 @@ static npos_status export_rows(npi_device *dev, npi_tokens from, float *rows) {
     return NPOS_OK;
 }
 
-static npos_status import_halves(npi_device *dev, const uint16_t *rows, npi_tokens to) {
-    size_t count = count_of(to);
-    float *out = to.data;
+static npos_status import_halves(npi_device *dev, const uint16_t *rows, const int32_t *index,
+                                 npi_tokens to) {
+    const size_t numbers = (size_t)to.t * (size_t)to.width;
 #pragma omp parallel for num_threads(npi_cpu_of(dev)->threads) schedule(static)
-    for (size_t i = 0; i < count; i++)
-        out[i] = npi_f16_to_f32(rows[i]);
+    for (int i = 0; i < to.n; i++) {
+        const uint16_t *from = rows + (size_t)(index ? index[i] : i) * numbers;
+        float *out = (float *)to.data + (size_t)i * numbers;
+        for (size_t k = 0; k < numbers; k++)
+            out[k] = npi_f16_to_f32(from[k]);
+    }
     return NPOS_OK;
 }
 

@@ -55,7 +55,44 @@ static npos_status export_rows(npi_device *dev, npi_tokens from, float *rows) {
                                     : converted<float, float>(dev, count_of(from), from.data, rows);
 }
 
-static npos_status import_halves(npi_device *dev, const uint16_t *rows, npi_tokens to) {
+/* to [n][per] = rows index[i] of from, a block for THREADS elements of one; n in x, which has no small bound. */
+template <typename From, typename To>
+static __global__ void gather(int per, const From *from, const int32_t *index, To *to) {
+    const int i = blockIdx.y * THREADS + threadIdx.x;
+    if (i < per)
+        npi_store(to + (int64_t)blockIdx.x * per + i,
+                  npi_load(from + (int64_t)index[blockIdx.x] * per + i));
+}
+
+/* The same as they are, 16 bytes at once. */
+static __global__ void gather_vectors(int per, const uint4 *from, const int32_t *index, uint4 *to) {
+    const int i = blockIdx.y * THREADS + threadIdx.x;
+    if (i < per)
+        to[(int64_t)blockIdx.x * per + i] = from[(int64_t)index[blockIdx.x] * per + i];
+}
+
+static npos_status gather_halves(npi_device *dev, const uint16_t *rows, const int32_t *index,
+                                 npi_tokens to) {
+    enum { VECTOR = sizeof(uint4) / sizeof(__half) };
+    cudaStream_t stream = npi_cuda_stream(dev);
+    const int per = to.t * to.width, vectors = per / VECTOR;
+    const dim3 grid((unsigned)to.n, blocks_for(per)),
+        vector_grid((unsigned)to.n, blocks_for(vectors));
+    const __half *from = (const __half *)rows;
+    if (dev->compute != NPI_BF16)
+        gather<<<grid, THREADS, 0, stream>>>(per, from, index, (float *)to.data);
+    else if (per % VECTOR == 0)
+        gather_vectors<<<vector_grid, THREADS, 0, stream>>>(vectors, (const uint4 *)rows, index,
+                                                            (uint4 *)to.data);
+    else
+        gather<<<grid, THREADS, 0, stream>>>(per, from, index, (__half *)to.data);
+    return npi_cuda_launched(dev, "gathering of tokens");
+}
+
+static npos_status import_halves(npi_device *dev, const uint16_t *rows, const int32_t *index,
+                                 npi_tokens to) {
+    if (index)
+        return gather_halves(dev, rows, index, to);
     return dev->compute == NPI_BF16
                ? dev->memory->copy(dev, to.data, rows, (size_t)count_of(to) * sizeof *rows)
                : converted<__half, float>(dev, count_of(to), rows, to.data);

@@ -39,10 +39,15 @@ static npos_status export_rows(npi_device *dev, npi_tokens from, float *rows) {
     return NPOS_OK;
 }
 
-static npos_status import_halves(npi_device *dev, const uint16_t *rows, npi_tokens to) {
+static npos_status import_halves(npi_device *dev, const uint16_t *rows, const int32_t *index,
+                                 npi_tokens to) {
     (void)dev;
-    for (size_t i = 0; i < count_of(to); i++)
-        ((float *)to.data)[i] = npi_f16_to_f32(rows[i]);
+    const size_t numbers = (size_t)to.t * (size_t)to.width;
+    for (int i = 0; i < to.n; i++) {
+        const uint16_t *from = rows + (size_t)(index ? index[i] : i) * numbers;
+        for (size_t k = 0; k < numbers; k++)
+            row_of(to, i, 0)[k] = npi_f16_to_f32(from[k]);
+    }
     return NPOS_OK;
 }
 
