@@ -162,7 +162,7 @@ int main(int argc, char **argv) {
     check(npi_objective_create(npi_comm_self(), &model, npi_clip_tuning_encoder(plan), &desc, &o));
     check(npi_objective_set_text(&o, text->data));
     uint16_t *halves = to_device(dev, tokens, elements(tokens) * sizeof *halves);
-    check(dev->tokens->import_halves(dev, halves, npi_clip_tuning_input(plan)));
+    check(dev->tokens->import_halves(dev, halves, NULL, npi_clip_tuning_input(plan)));
     npi_step step = {0, 0.1f, 0.01f};
     check(dev->memory->upload(dev, o.step, &step, sizeof step));
     check(
