@@ -78,6 +78,10 @@ static npos_status take_images(npi_trainer *t, const npi_token_info *info) {
     return npi_token_store_identity(t->clip->store, &to->hash);
 }
 
+static npos_status read_tokens(void *store, int64_t i, void *to) {
+    return npi_token_store_read(store, i, to);
+}
+
 npos_status npi_trainer_clip_load(npi_trainer *t) {
     npi_train_clip *clip = t->clip;
     if (*t->recipe.features && *t->recipe.data)
@@ -89,6 +93,9 @@ npos_status npi_trainer_clip_load(npi_trainer *t) {
         const npi_token_info *info = npi_token_store_info(clip->store);
         NPI_TRY(check_store(t, info));
         NPI_TRY(take_images(t, info));
+        size_t numbers = (size_t)info->rows * (size_t)info->width;
+        clip->items =
+            (npi_stream_items){info->images, numbers * sizeof(uint16_t), read_tokens, clip->store};
     }
     return npi_trainer_classes(t);
 }
@@ -104,10 +111,12 @@ npos_status npi_trainer_clip_plan(npi_trainer *t) {
     npi_train_clip *clip = t->clip;
     const npi_recipe *r = &t->recipe;
     npi_clip tower = {0};
-    npi_clip *of = clip->store ? &tower : &clip->encoder.clip;
-    npos_status status =
-        clip->store ? npi_clip_load(t->dev, r->clip, NPI_CLIP_VISION, NPI_CLIP_ACT_AUTO, &tower)
-                    : npi_clip_encoder_open(t->dev, r->clip, frozen_at_once(t), &clip->encoder);
+    npi_clip *of = clip->made_up ? clip->made_up : clip->store ? &tower : &clip->encoder.clip;
+    npos_status status = NPOS_OK;
+    if (of == &tower)
+        status = npi_clip_load(t->dev, r->clip, NPI_CLIP_VISION, NPI_CLIP_ACT_AUTO, &tower);
+    else if (!clip->made_up)
+        status = npi_clip_encoder_open(t->dev, r->clip, frozen_at_once(t), &clip->encoder);
     if (status == NPOS_OK)
         status = npi_clip_tuned_create(of, r->first_block, r->head_dim, &t->model);
     if (tower.dev)
@@ -156,8 +165,8 @@ static npos_status keep(npi_trainer *t) {
 
 npos_status npi_trainer_clip_feed(npi_trainer *t) {
     npi_train_clip *clip = t->clip;
-    const npi_token_feed_desc desc = {.store = clip->store,
-                                      .encoder = clip->store ? NULL : &clip->encoder,
+    const npi_token_feed_desc desc = {.items = clip->items.read ? &clip->items : NULL,
+                                      .encoder = &clip->encoder,
                                       .images = &t->images,
                                       .block = t->recipe.first_block,
                                       .rows = npi_clip_rows(&clip->config),
