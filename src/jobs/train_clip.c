@@ -1,7 +1,9 @@
 /* What fine-tuning CLIP does otherwise than training from scratch: tokens for images, tuned blocks for a network, and a
  * run that holds the whole model. */
 #include <inttypes.h>
+#include <math.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "base/memory.h"
 #include "jobs/clip_recipe.h"
@@ -143,17 +145,24 @@ static npos_status check_chunks(npi_trainer *t) {
                              : status;
 }
 
-/* Tokens of images are kept where they take no more than other sets in memory may: the frozen blocks then run once.  A
- * store is kept on a device that has room for it; to a host device the disk's cache is as good. */
+/* Tokens of images are kept where they take no more than other sets in memory may, and of a processor's memory a quarter:
+ * the frozen blocks then run once.  A store is kept on a device that has room for it; to a host device the disk's cache is
+ * as good.  On processors no number depends on it. */
+static bool fits(const npi_trainer *t) {
+    double most = 8e9, bytes = (double)npi_token_feed_all_bytes(t->clip->feed);
+    if (t->clip->store)
+        return !t->dev->host;
+    if (t->dev->host)
+        most = fmin(most, (double)sysconf(_SC_PHYS_PAGES) * (double)sysconf(_SC_PAGESIZE) / 4);
+    return bytes <= most;
+}
+
 static npos_status keep(npi_trainer *t) {
-    const double most_in_memory = 8e9;
     npi_train_clip *clip = t->clip;
     const char *loading = t->recipe.loading;
-    bool must = strcmp(loading, "memory") == 0,
-         fits = clip->store ? !t->dev->host
-                            : (double)npi_token_feed_all_bytes(clip->feed) <= most_in_memory;
+    bool must = strcmp(loading, "memory") == 0;
     npos_status status = NPOS_OK;
-    if (must || (fits && strcmp(loading, "auto") == 0)) {
+    if (must || (strcmp(loading, "auto") == 0 && fits(t))) {
         status = npi_token_feed_keep(clip->feed, npi_trainer_loading, t);
         if (status == NPOS_OK)
             npi_clip_encoder_close(&clip->encoder);

@@ -288,6 +288,7 @@ static void tuned_models_keep_their_layout(void **state) {
     the_model_is_its_makers(folder, "hf", "hf_run");
     the_model_is_its_makers(folder, "open_clip", "open_clip_run");
     assert_true(npi_is_file(check_path(folder, "open_clip_run/clip/open_clip_model.safetensors")));
+    the_model_is_its_makers(folder, "openai.pt", "openai_run");
     check_remove(folder);
 }
 
