@@ -196,6 +196,8 @@ if wanted train; then
     for precision in fp32 bf16; do
         NPOS_TEST_PRECISION=$precision try_program "training, resume, same seeds: $precision" 600 test_train
         NPOS_TEST_PRECISION=$precision try_program "training on streamed images: $precision" 600 test_train_stream
+        NPOS_TEST_PRECISION=$precision try_program "fine-tuning CLIP: $precision" 600 test_finetune
+        NPOS_TEST_PRECISION=$precision try_program "fine-tuning CLIP, resume: $precision" 600 test_finetune_resume
     done
 fi
 if wanted program; then

@@ -31,7 +31,8 @@ static const struct {
             {"step-imagenet100", npi_bench_step_imagenet100, NULL, true},
             {"clip-encoder", npi_bench_clip_encoder, NULL, true},
             {"clip-features", npi_bench_clip_features, NULL, true},
-            {"clip-blocks", npi_bench_clip_blocks, NULL, true}};
+            {"clip-blocks", npi_bench_clip_blocks, NULL, true},
+            {"clip-step", npi_bench_clip_step, NULL, true}};
 enum { ROWS = sizeof rows / sizeof *rows };
 
 void npos_bench_options_init(npos_bench_options *options) {
@@ -113,7 +114,8 @@ static npos_status choose(const char *only, unsigned *chosen) {
             return npi_hint(
                 npi_fail(NPOS_INVALID_ARGUMENT, "bench '%s' is not known", word),
                 "benchmarks: step, step-open, encoder, knn, synthesis, augment, inference, decode, "
-                "step-cifar100, step-imagenet100, clip-encoder, clip-features, clip-blocks");
+                "step-cifar100, step-imagenet100, clip-encoder, clip-features, clip-blocks, "
+                "clip-step");
         *chosen |= 1u << found;
         at += length + (at[length] == ',');
     }

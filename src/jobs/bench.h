@@ -42,6 +42,8 @@ NPOS_MUST_CHECK npos_status npi_bench_step_imagenet100(npi_bench *bench);
 NPOS_MUST_CHECK npos_status npi_bench_clip_encoder(npi_bench *bench);
 NPOS_MUST_CHECK npos_status npi_bench_clip_features(npi_bench *bench);
 NPOS_MUST_CHECK npos_status npi_bench_clip_blocks(npi_bench *bench);
+/* The trainer's step with R_open of recipe clip-imagenet100, on tokens in the device's memory; on hosts 16 images. */
+NPOS_MUST_CHECK npos_status npi_bench_clip_step(npi_bench *bench);
 
 /* The 300th neighbour of 1,000 queries (10,000 on other than host devices) among 50,000 rows of 512 numbers. */
 NPOS_MUST_CHECK npos_status npi_bench_knn(npi_bench *bench);

