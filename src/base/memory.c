@@ -5,8 +5,12 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
 
-enum { ALIGNMENT = 64 };
+enum {
+    ALIGNMENT = 64,
+    HUGE_PAGE = 2 << 20 /* the size on x86-64 and most others; elsewhere this only does nothing */
+};
 
 /* Stands in front of each block, one alignment unit long. */
 typedef struct header {
@@ -24,6 +28,21 @@ static void count_bytes(size_t bytes) {
     }
 }
 
+/* Asks for huge pages inside a large block: loops that jump about in it (lists of neighbours, rows
+ * of a bank) otherwise wait for the table of pages.  It costs no memory, since the whole block is
+ * written at once anyway, and is only a wish: what the kernel answers does not matter. */
+static void wish_huge_pages(char *block, size_t bytes) {
+#if defined(MADV_HUGEPAGE)
+    const uintptr_t mask = HUGE_PAGE - 1, start = ((uintptr_t)block + mask) & ~mask,
+                    end = ((uintptr_t)block + bytes) & ~mask;
+    if (end > start)
+        (void)madvise(block + (start - (uintptr_t)block), end - start, MADV_HUGEPAGE);
+#else
+    (void)block;
+    (void)bytes;
+#endif
+}
+
 static void *take(size_t bytes) {
     if (atomic_load(&fail_countdown) > 0 && atomic_fetch_sub(&fail_countdown, 1) == 1)
         return NULL;
@@ -31,6 +50,8 @@ static void *take(size_t bytes) {
     char *block = aligned_alloc(ALIGNMENT, whole);
     if (!block)
         return NULL;
+    if (whole >= 2 * (size_t)HUGE_PAGE)
+        wish_huge_pages(block, whole);
     memset(block, 0, whole);
     ((header *)(void *)block)->bytes = bytes;
     count_bytes(bytes);

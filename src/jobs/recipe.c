@@ -241,9 +241,18 @@ npos_status npi_recipe_check(const npi_recipe *r) {
 static npos_status parse(const char *text, size_t length, const char *origin, int depth,
                          npi_recipe *recipe);
 
-static npos_status find(const char *name, char **path) {
+/* beside: the recipe whose base is looked for, whose folder may hold it too; or NULL. */
+static npos_status find(const char *name, const char *beside, char **path) {
+    const char *slash = beside ? strrchr(beside, '/') : NULL;
     if (strchr(name, '/') || npi_is_file(name))
         return npi_strdup(path, name);
+    if (slash) {
+        NPI_TRY(npi_format(path, "%.*s/%s.yaml", (int)(slash - beside), beside, name));
+        if (npi_is_file(*path) && strcmp(*path, beside) != 0)
+            return NPOS_OK;
+        npi_free(*path);
+        *path = NULL;
+    }
     return npi_format(path, "%s/%s.yaml", npi_recipe_folder(), name);
 }
 
@@ -266,11 +275,11 @@ static npos_status unknown_recipe(const char *name) {
     return status;
 }
 
-static npos_status load(const char *name, int depth, npi_recipe *recipe) {
+static npos_status load(const char *name, const char *beside, int depth, npi_recipe *recipe) {
     char *path = NULL, *text = NULL;
     size_t length;
     npos_status status;
-    NPI_TRY_GOTO(find(name, &path), done);
+    NPI_TRY_GOTO(find(name, beside, &path), done);
     if (!npi_is_file(path)) {
         status = unknown_recipe(name);
         goto done;
@@ -320,7 +329,7 @@ static npos_status read_pairs(reader *in, int depth, npi_recipe *recipe) {
         const char *value = (const char *)in->event.data.scalar.value;
         npos_status status;
         if (strcmp(key, "base") == 0)
-            status = first && depth < 8 ? load(value, depth + 1, recipe)
+            status = first && depth < 8 ? load(value, in->origin, depth + 1, recipe)
                                         : npi_fail(NPOS_INVALID_ARGUMENT,
                                                    "base must be the first key, at most 8 deep");
         else
@@ -374,7 +383,7 @@ npos_status npi_recipe_parse(const char *text, size_t length, const char *origin
 
 npos_status npi_recipe_load(const char *name_or_path, npi_recipe *out) {
     NPI_TRY(npi_recipe_defaults(out));
-    return finish(load(name_or_path, 0, out), out);
+    return finish(load(name_or_path, NULL, 0, out), out);
 }
 
 /* A text as a double-quoted YAML scalar. */

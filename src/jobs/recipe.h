@@ -124,7 +124,8 @@ typedef struct npi_recipe {
 NPOS_MUST_CHECK npos_status npi_recipe_defaults(npi_recipe *out);
 void npi_recipe_clear(npi_recipe *recipe);
 
-/* Reads a recipe by name (recipes/NAME.yaml in npi_recipe_folder) or by path.  Unknown keys, wrong
+/* Reads a recipe by name (recipes/NAME.yaml in npi_recipe_folder) or by path; a base by name is first looked for in the
+ * folder of the recipe that stands on it.  Unknown keys, wrong
  * types and values out of range are errors that name the file, the line, the key, what was seen and
  * what is allowed; an unknown key names the nearest one. */
 NPOS_MUST_CHECK npos_status npi_recipe_load(const char *name_or_path, npi_recipe *out);

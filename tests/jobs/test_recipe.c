@@ -133,6 +133,25 @@ static void base_recipes_may_not_turn_in_circles(void **state) {
     check_remove(folder);
 }
 
+static void a_base_lies_beside_its_recipe_or_in_the_installation(void **state) {
+    (void)state;
+    char *folder = check_folder();
+    static const char *const texts[][2] = {
+        {"mine.yaml", "base: ours\nlr: 0.25\n"},
+        {"ours.yaml", "base: cifar10-100e\nsigma: 0.75\n"},
+        {"cifar10.yaml", "base: cifar10\nlr: 0.125\n"}}; /* its own name is the installation's */
+    npi_recipe recipe;
+    for (int i = 0; i < 3; i++)
+        CHECK_OK(npi_file_write(check_path(folder, texts[i][0]), texts[i][1], strlen(texts[i][1])));
+    CHECK_OK(npi_recipe_load(check_path(folder, "mine.yaml"), &recipe));
+    assert_true(recipe.lr == 0.25 && recipe.sigma == 0.75 && recipe.epochs == 100);
+    npi_recipe_clear(&recipe);
+    CHECK_OK(npi_recipe_load(check_path(folder, "cifar10.yaml"), &recipe));
+    assert_true(recipe.lr == 0.125 && recipe.epochs == 500);
+    npi_recipe_clear(&recipe);
+    check_remove(folder);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(a_recipe_comes_back_as_it_was_written),
@@ -140,6 +159,7 @@ int main(void) {
         cmocka_unit_test(wrong_recipes_are_refused_with_place_and_reason),
         cmocka_unit_test(set_names_the_nearest_key),
         cmocka_unit_test(every_shipped_recipe_is_sound),
+        cmocka_unit_test(a_base_lies_beside_its_recipe_or_in_the_installation),
         cmocka_unit_test(base_recipes_may_not_turn_in_circles),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

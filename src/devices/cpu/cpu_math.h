@@ -18,9 +18,18 @@
 #include "devices/cpu/cpu.h"
 
 enum {
-    NPI_PANEL_ROWS = 32,   /* no kernel has more rows in a panel */
-    NPI_PANEL_COLUMNS = 32 /* every kernel has a divisor of this many columns in a panel */
+    NPI_PANEL_ROWS = 32,    /* no kernel has more rows in a panel */
+    NPI_PANEL_COLUMNS = 64, /* every kernel has a divisor of this many columns in a panel */
+    NPI_STRIP = 384         /* no more columns are screened before their pairs are measured */
 };
+
+/* A row in two bytes a number: from[i] is about scale (high[i] + low[i] / NPI_LOW). */
+enum { NPI_LOW = 254 };
+typedef struct npi_rounded {
+    float scale;
+    int32_t sum, both;     /* of high, and of high and low */
+    double rough, precise; /* sums of squares of from[i] less scale high[i], and less all of it */
+} npi_rounded;
 
 /* Products of byte panels, where the processor has them (tile not NULL). */
 typedef struct npi_math_bytes {
@@ -29,9 +38,13 @@ typedef struct npi_math_bytes {
     bool plain_rows; /* a rows panel is a[i * depth + p], not fours */
     /* c[i * ldc + j] = sum over p < depth of a[p][i] b[p][j] */
     void (*tile)(int depth, const uint8_t *a, const int8_t *b, int32_t *c, ptrdiff_t ldc);
-    /* from[i] is about to[i] * *scale, |to[i]| <= 127; *sum is that of to.  Returns the sum of the
-     * squares of from[i] - to[i] * *scale, within 1e-5 of itself.  The values are finite. */
-    double (*round)(size_t n, const float *from, int8_t *to, float *scale, int32_t *sum);
+    /* Rounds a row of finite numbers; no byte is -128.  The sums of squares are those of the bytes
+     * within 1e-4 of themselves, but for what rounding in float32 adds to the numbers. */
+    void (*round)(size_t n, const float *from, int8_t *high, int8_t *low, npi_rounded *to);
+    /* to[i] = sum over p < n of a[p] b[row[i] n + p], i < count; n is a multiple of 64, rows begin
+     * on cache lines, `to` has room for three more. */
+    void (*dots)(size_t n, const uint8_t *a, const int8_t *b, int count, const int32_t *row,
+                 int32_t *to);
     void (*enter)(void), (*leave)(void); /* around a thread's tiles; may be NULL */
 } npi_math_bytes;
 
@@ -45,6 +58,11 @@ typedef struct npi_screen_columns {
         error[NPI_PANEL_COLUMNS];
     float norm, slack; /* of all columns */
 } npi_screen_columns;
+/* The columns of a strip that passed for one row, and their products where these are whole. */
+typedef struct npi_hits {
+    int count;
+    int32_t column[NPI_STRIP + 3], product[NPI_STRIP + 3];
+} npi_hits;
 
 typedef struct npi_math {
     int mr, nr;
@@ -57,15 +75,16 @@ typedef struct npi_math {
     int (*count_above)(int n, const float *x, float limit);
     /* Copies the x[i] with low < x[i] <= high to `to` (room for n + 16) in order; their number. */
     int (*gather_between)(int n, const float *x, float low, float high, float *to);
-    /* Bit j of mask[i] (i < rows, j < NPI_PANEL_COLUMNS) is clear only where
+    /* Appends first + j to the columns of hits[i], i < rows, for each j < columns
+     * (<= NPI_PANEL_COLUMNS) but those where
      *     factor[i] (scale[j] c - offset[j]) - square[j] + norm[i] error[j]
      *         < base[i] - error[i] norm - slack
      * (norm[i] and error[i] of the row, the others of the columns) for c = product[i *
-     * NPI_PANEL_COLUMNS + j], which is int32_t where `whole`, else float; where a side is NaN it is
-     * set. */
-    void (*screen)(int rows, const void *product, bool whole, const float *base,
-                   const npi_screen_rows *of_rows, const npi_screen_columns *of_columns,
-                   uint32_t *mask);
+     * NPI_PANEL_COLUMNS + j], which is int32_t where `whole` (and then appended too), else float;
+     * where a side is NaN it passes. */
+    void (*screen)(int rows, int columns, const void *product, bool whole, const float *base,
+                   const npi_screen_rows *of_rows, const npi_screen_columns *of_columns, int first,
+                   npi_hits *hits);
     /* to[i] = the squared distance of the n numbers at q to those at bank + row[i] * n, i < count,
      * in float32: off by less than (n / 16 + 16) 2^-24 of itself (npi_near_error). */
     void (*near)(size_t n, const float *q, const float *bank, int count, const int32_t *row,

@@ -68,23 +68,27 @@ static int gather_between(int n, const float *x, float low, float high, float *t
     return count;
 }
 
-static void screen(int rows, const void *product, bool whole, const float *base,
-                   const npi_screen_rows *r, const npi_screen_columns *c, uint32_t *mask) {
+static void screen(int rows, int columns, const void *product, bool whole, const float *base,
+                   const npi_screen_rows *r, const npi_screen_columns *c, int first,
+                   npi_hits *hits) {
+    const uint64_t there = ~UINT64_C(0) >> (NPI_PANEL_COLUMNS - columns);
     const float *p = product;
     (void)whole; /* no products of bytes here */
     for (int i = 0; i < rows; i++, p += NPI_PANEL_COLUMNS) {
         float limit = base[i] - r->error[i] * c->norm - c->slack;
         const __m256 l = _mm256_set1_ps(limit), f = _mm256_set1_ps(r->factor[i]),
                      e = _mm256_set1_ps(r->norm[i]);
-        unsigned passed = 0;
+        uint64_t passed = 0;
         for (int j = 0; j < NPI_PANEL_COLUMNS; j += 8) {
             __m256 t = _mm256_fmsub_ps(_mm256_loadu_ps(p + j), _mm256_loadu_ps(c->scale + j),
                                        _mm256_loadu_ps(c->offset + j));
             __m256 s = _mm256_fmsub_ps(f, t, _mm256_loadu_ps(c->square + j));
             s = _mm256_fmadd_ps(e, _mm256_loadu_ps(c->error + j), s);
-            passed |= (unsigned)_mm256_movemask_ps(_mm256_cmp_ps(s, l, _CMP_NLT_UQ)) << j;
+            passed |= (uint64_t)_mm256_movemask_ps(_mm256_cmp_ps(s, l, _CMP_NLT_UQ)) << j;
         }
-        mask[i] = passed;
+        npi_hits *to = &hits[i];
+        for (passed &= there; passed; passed &= passed - 1)
+            to->column[to->count++] = first + __builtin_ctzll(passed);
     }
 }
 

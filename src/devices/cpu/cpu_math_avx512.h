@@ -37,7 +37,7 @@ static void tile(int depth, const float *a, const float *b, float *c, ptrdiff_t 
 }
 
 static inline __mmask16 first_lanes(int n) {
-    return n >= 16 ? (__mmask16)0xffff : (__mmask16)(0xffffu >> (16 - n));
+    return (__mmask16)(n >= 16 ? 0xffffu : 0xffffu >> (16 - n));
 }
 
 static int count_above(int n, const float *x, float limit) {
@@ -74,33 +74,59 @@ static int gather_between(int n, const float *x, float low, float high, float *t
     return count;
 }
 
-static void screen(int rows, const void *product, bool whole, const float *base,
-                   const npi_screen_rows *r, const npi_screen_columns *c, uint32_t *mask) {
+/* The columns whose bits are set, with their products; four and more are seldom set. */
+static inline void take_hits(npi_hits *to, uint64_t passed, int first, const int32_t *product) {
+    const uint64_t last = UINT64_C(1) << (NPI_PANEL_COLUMNS - 1);
+    int count = to->count;
+#pragma GCC unroll 3
+    for (int i = 0; i < 3; i++) { /* without branches: they would be guessed wrongly */
+        int at = __builtin_ctzll(passed | last);
+        to->column[count] = first + at;
+        to->product[count] = product[at];
+        count += passed != 0;
+        passed &= passed - 1;
+    }
+    for (; passed; passed &= passed - 1) {
+        int at = __builtin_ctzll(passed);
+        to->column[count] = first + at;
+        to->product[count++] = product[at];
+    }
+    to->count = count;
+}
+
+static void screen(int rows, int columns, const void *product, bool whole, const float *base,
+                   const npi_screen_rows *r, const npi_screen_columns *c, int first,
+                   npi_hits *hits) {
+    enum { PARTS = NPI_PANEL_COLUMNS / 16 };
+    const uint64_t there = ~UINT64_C(0) >> (NPI_PANEL_COLUMNS - columns);
     float limit[NPI_PANEL_ROWS];
     for (int i = 0; i < rows; i += 16) {
         __m512 l = _mm512_sub_ps(_mm512_loadu_ps(base + i), _mm512_set1_ps(c->slack));
         l = _mm512_fnmadd_ps(_mm512_loadu_ps(r->error + i), _mm512_set1_ps(c->norm), l);
         _mm512_storeu_ps(limit + i, l);
     }
-    const __m512 s0 = _mm512_loadu_ps(c->scale), s1 = _mm512_loadu_ps(c->scale + 16),
-                 o0 = _mm512_loadu_ps(c->offset), o1 = _mm512_loadu_ps(c->offset + 16),
-                 q0 = _mm512_loadu_ps(c->square), q1 = _mm512_loadu_ps(c->square + 16),
-                 e0 = _mm512_loadu_ps(c->error), e1 = _mm512_loadu_ps(c->error + 16);
-    const char *p = product;
-    for (int i = 0; i < rows; i++, p += sizeof(float[NPI_PANEL_COLUMNS])) {
-        __m512 c0 = _mm512_loadu_ps(p), c1 = _mm512_loadu_ps(p + 64);
-        if (whole) {
-            c0 = _mm512_cvtepi32_ps(_mm512_castps_si512(c0));
-            c1 = _mm512_cvtepi32_ps(_mm512_castps_si512(c1));
-        }
+    __m512 scale[PARTS], offset[PARTS], square[PARTS], error[PARTS];
+#pragma GCC unroll 4
+    for (int j = 0; j < PARTS; j++) {
+        scale[j] = _mm512_loadu_ps(c->scale + 16 * j);
+        offset[j] = _mm512_loadu_ps(c->offset + 16 * j);
+        square[j] = _mm512_loadu_ps(c->square + 16 * j);
+        error[j] = _mm512_loadu_ps(c->error + 16 * j);
+    }
+    const int32_t *p = product;
+    for (int i = 0; i < rows; i++, p += NPI_PANEL_COLUMNS) {
         const __m512 f = _mm512_set1_ps(r->factor[i]), e = _mm512_set1_ps(r->norm[i]),
                      l = _mm512_set1_ps(limit[i]);
-        c0 = _mm512_fmsub_ps(f, _mm512_fmsub_ps(c0, s0, o0), q0);
-        c1 = _mm512_fmsub_ps(f, _mm512_fmsub_ps(c1, s1, o1), q1);
-        c0 = _mm512_fmadd_ps(e, e0, c0);
-        c1 = _mm512_fmadd_ps(e, e1, c1);
-        mask[i] = (uint32_t)_mm512_cmp_ps_mask(c0, l, _CMP_NLT_UQ) |
-                  (uint32_t)_mm512_cmp_ps_mask(c1, l, _CMP_NLT_UQ) << 16;
+        uint64_t passed = 0;
+#pragma GCC unroll 4
+        for (int j = 0; j < PARTS; j++) {
+            __m512i x = _mm512_loadu_si512(p + 16 * j);
+            __m512 s = whole ? _mm512_cvtepi32_ps(x) : _mm512_castsi512_ps(x);
+            s = _mm512_fmsub_ps(f, _mm512_fmsub_ps(s, scale[j], offset[j]), square[j]);
+            s = _mm512_fmadd_ps(e, error[j], s);
+            passed |= (uint64_t)_mm512_cmp_ps_mask(s, l, _CMP_NLT_UQ) << 16 * j;
+        }
+        take_hits(&hits[i], passed & there, first, p);
     }
 }
 

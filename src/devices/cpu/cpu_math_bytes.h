@@ -1,37 +1,91 @@
-/* devices/cpu/cpu_math_bytes.h - rounding to bytes, shared by the files of the instruction sets that
+/* devices/cpu/cpu_math_bytes.h - rows of bytes, shared by the files of the instruction sets that
  * contain AVX512-VNNI. */
 #ifndef NPI_DEVICES_CPU_MATH_BYTES_H
 #define NPI_DEVICES_CPU_MATH_BYTES_H
 
 #include "devices/cpu/cpu_math_avx512.h"
 
-static double round_bytes(size_t n, const float *from, int8_t *to, float *scale, int32_t *sum) {
-    __m512 most = _mm512_setzero_ps();
-    for (size_t i = 0; i < n; i += 16) {
-        __mmask16 there = first_lanes(n - i < 16 ? (int)(n - i) : 16);
-        most = _mm512_max_ps(most, _mm512_abs_ps(_mm512_maskz_loadu_ps(there, from + i)));
-    }
+typedef struct rounding {
+    __m512 times, back, low_times, low_back;
+    __m512 rough, precise;
+    __m512i sums, low_sums;
+} rounding;
+
+/* Sixteen numbers.  The largest one becomes 127 and what is left of any is at most half a step, so
+ * no byte is beyond 127, whatever is rounded on the way. */
+static inline __attribute__((always_inline)) void round_some(rounding *r, __m512 x, __m128i *high,
+                                                             __m128i *low) {
+    __m512i h = _mm512_cvtps_epi32(_mm512_mul_ps(x, r->times));
+    __m512 d = _mm512_fnmadd_ps(_mm512_cvtepi32_ps(h), r->back, x);
+    __m512i l = _mm512_cvtps_epi32(_mm512_mul_ps(d, r->low_times));
+    __m512 e = _mm512_fnmadd_ps(_mm512_cvtepi32_ps(l), r->low_back, d);
+    r->rough = _mm512_fmadd_ps(d, d, r->rough);
+    r->precise = _mm512_fmadd_ps(e, e, r->precise);
+    r->sums = _mm512_add_epi32(h, r->sums);
+    r->low_sums = _mm512_add_epi32(l, r->low_sums);
+    *high = _mm512_cvtepi32_epi8(h);
+    *low = _mm512_cvtepi32_epi8(l);
+}
+
+static void round_bytes(size_t n, const float *from, int8_t *high, int8_t *low, npi_rounded *to) {
+    const size_t whole = n / 16 * 16;
+    const __mmask16 rest = (__mmask16)((1u << (n - whole)) - 1u);
+    __m512 most = _mm512_abs_ps(_mm512_maskz_loadu_ps(rest, from + whole));
+    for (size_t i = 0; i < whole; i += 16)
+        most = _mm512_max_ps(most, _mm512_abs_ps(_mm512_loadu_ps(from + i)));
     float largest = _mm512_reduce_max_ps(most), inverse = 0.0f;
-    *scale = 0.0f;
+    to->scale = 0.0f;
     if (largest > 1e-30f) { /* else all are rounded to zero */
-        *scale = largest / 127.0f;
+        to->scale = largest / 127.0f;
         inverse = 127.0f / largest;
     }
-    const __m512 times = _mm512_set1_ps(inverse), back = _mm512_set1_ps(*scale);
-    __m512 errors = _mm512_setzero_ps();
-    __m512i sums = _mm512_setzero_si512();
-    for (size_t i = 0; i < n; i += 16) {
-        __mmask16 there = first_lanes(n - i < 16 ? (int)(n - i) : 16);
-        __m512 x = _mm512_maskz_loadu_ps(there, from + i);
-        __m512i r = _mm512_cvtps_epi32(_mm512_mul_ps(x, times));
-        r = _mm512_max_epi32(_mm512_min_epi32(r, _mm512_set1_epi32(127)), _mm512_set1_epi32(-127));
-        __m512 d = _mm512_fnmadd_ps(_mm512_cvtepi32_ps(r), back, x);
-        errors = _mm512_fmadd_ps(d, d, errors);
-        sums = _mm512_add_epi32(sums, r);
-        _mm_mask_storeu_epi8(to + i, there, _mm512_cvtepi32_epi8(r));
+    rounding r = {.times = _mm512_set1_ps(inverse),
+                  .back = _mm512_set1_ps(to->scale),
+                  .low_times = _mm512_set1_ps(inverse * NPI_LOW),
+                  .low_back = _mm512_set1_ps(to->scale / NPI_LOW)};
+    __m128i h, l;
+    for (size_t i = 0; i < whole; i += 16) {
+        round_some(&r, _mm512_loadu_ps(from + i), &h, &l);
+        _mm_storeu_si128((__m128i *)(void *)(high + i), h);
+        _mm_storeu_si128((__m128i *)(void *)(low + i), l);
     }
-    *sum = _mm512_reduce_add_epi32(sums);
-    return (double)_mm512_reduce_add_ps(errors);
+    round_some(&r, _mm512_maskz_loadu_ps(rest, from + whole), &h, &l);
+    _mm_mask_storeu_epi8(high + whole, rest, h);
+    _mm_mask_storeu_epi8(low + whole, rest, l);
+    to->sum = _mm512_reduce_add_epi32(r.sums);
+    to->both = to->sum + _mm512_reduce_add_epi32(r.low_sums);
+    to->rough = (double)_mm512_reduce_add_ps(r.rough);
+    to->precise = (double)_mm512_reduce_add_ps(r.precise);
+}
+
+/* Four rows at a time, the last one repeated: their chains of sums overlap. */
+static void dots_bytes(size_t n, const uint8_t *a, const int8_t *b, int count, const int32_t *row,
+                       int32_t *to) {
+    for (int r = 0; r < count; r += 4) {
+        const int8_t *from[4];
+        __m512i sum[4];
+        __m256i half[4];
+#pragma GCC unroll 4
+        for (int l = 0; l < 4; l++) {
+            from[l] = b + (size_t)row[r + l < count ? r + l : count - 1] * n;
+            sum[l] = _mm512_setzero_si512();
+        }
+        for (size_t p = 0; p < n; p += 64) {
+            __m512i x = _mm512_load_si512(a + p);
+#pragma GCC unroll 4
+            for (int l = 0; l < 4; l++)
+                sum[l] = _mm512_dpbusd_epi32(sum[l], x, _mm512_load_si512(from[l] + p));
+        }
+#pragma GCC unroll 4
+        for (int l = 0; l < 4; l++)
+            half[l] = _mm256_add_epi32(_mm512_castsi512_si256(sum[l]),
+                                       _mm512_extracti64x4_epi64(sum[l], 1));
+        __m256i sums = _mm256_hadd_epi32(_mm256_hadd_epi32(half[0], half[1]),
+                                         _mm256_hadd_epi32(half[2], half[3]));
+        _mm_storeu_si128(
+            (__m128i *)(void *)(to + r),
+            _mm_add_epi32(_mm256_castsi256_si128(sums), _mm256_extracti128_si256(sums, 1)));
+    }
 }
 
 #endif

@@ -28,17 +28,19 @@ static int gather_between(int n, const float *x, float low, float high, float *t
     return count;
 }
 
-static void screen(int rows, const void *product, bool whole, const float *base,
-                   const npi_screen_rows *r, const npi_screen_columns *c, uint32_t *mask) {
+static void screen(int rows, int columns, const void *product, bool whole, const float *base,
+                   const npi_screen_rows *r, const npi_screen_columns *c, int first,
+                   npi_hits *hits) {
     const float *p = product;
     (void)whole; /* no products of bytes here */
     for (int i = 0; i < rows; i++, p += NPI_PANEL_COLUMNS) {
         float limit = base[i] - r->error[i] * c->norm - c->slack;
-        mask[i] = 0;
-        for (int j = 0; j < NPI_PANEL_COLUMNS; j++) {
+        npi_hits *to = &hits[i];
+        for (int j = 0; j < columns; j++) {
             float s = r->factor[i] * (c->scale[j] * p[j] - c->offset[j]) - c->square[j];
             s += r->norm[i] * c->error[j];
-            mask[i] |= (uint32_t) !(s < limit) << j;
+            to->column[to->count] = first + j;
+            to->count += !(s < limit);
         }
     }
 }

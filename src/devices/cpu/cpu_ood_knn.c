@@ -10,9 +10,10 @@ enum {
     QUERIES = 72 * 14, /* queries at a time */
     HELD = 4 << 20,    /* candidates of all queries at a time, at most */
     FIRST = 64,        /* rows of the first strip, all of whose pairs pass */
-    RUN = 16,    /* neighbouring rows that stay together: their reading from memory is a stream */
-    GROW = 32,   /* entries by which a list grows at least before it is shortened */
-    SAMPLE = 256 /* rows that choose the centre */
+    RUN = 16,     /* neighbouring rows that stay together: their reading from memory is a stream */
+    GROW = 32,    /* entries by which a list grows at least before it is shortened */
+    SAMPLE = 256, /* rows that choose the centre */
+    NARROW = 32   /* two bytes' margin is to be less than this part of the limit */
 };
 
 typedef struct search {
@@ -20,6 +21,7 @@ typedef struct search {
     npi_screen screen;
     bool screened; /* few queries do without */
     int threads, panels;
+    int step;              /* rows of a strip: floats of fewer rows fill the second cache */
     _Atomic int64_t taken; /* bank rows that some thread has begun with */
     int64_t stride;        /* of the order in which bank rows are taken, in runs */
     npi_strip *strips;
@@ -60,59 +62,106 @@ static int rank_of(const npi_knn *s, int64_t seen) {
 
 void npi_list_shorten(const npi_knn *s, int q, int rank, float *spare) {
     npi_list *l = &s->lists[q];
-    float *value = s->value + (size_t)q * (size_t)(s->room + NPI_LIST_SLACK);
-    int32_t *index = s->index + (size_t)q * (size_t)(s->room + NPI_LIST_SLACK);
-    if (l->count < rank)
+    const size_t at = (size_t)q * (size_t)(s->room + NPI_LIST_SLACK);
+    float *upper = s->upper + at, *lower = s->lower + at;
+    int32_t *index = s->index + at;
+    const int count = npi_list_count(l);
+    if (count < rank)
         return;
-    float kth = -npi_kth_largest(s->math, l->count, value, rank, &l->guess, spare);
+    float kth = -npi_kth_largest(s->math, count, upper, rank, &l->guess, spare);
     float limit = atomic_load_explicit(&l->limit, memory_order_relaxed);
     if (!(kth < limit))
         kth = limit;
     atomic_store_explicit(&l->limit, kth, memory_order_relaxed);
-    float least = -npi_beyond(s, kth);
-    int kept = 0;
-    for (int j = 0; j < l->count; j++) {
-        float v = value[j];
-        value[kept] = v;
-        index[kept] = index[j];
-        kept += v >= least;
-    }
-    l->count = kept;
-    l->full = kept + (kept < 4 * GROW ? GROW : kept / 4);
-}
-
-/* Pairs of one query whose near distances are known, to its list. */
-static void append(search *a, int q, int count, const float *near, const int32_t *row,
-                   float *spare) {
-    const npi_knn *s = &a->knn;
-    npi_list *l = &s->lists[q];
-    size_t at = (size_t)q * (size_t)(s->room + NPI_LIST_SLACK);
-    while (atomic_flag_test_and_set_explicit(&l->busy, memory_order_acquire))
-        sched_yield();
-    float limit = npi_beyond(s, atomic_load_explicit(&l->limit, memory_order_relaxed));
-    float *value = s->value + at + l->count;
-    int32_t *index = s->index + at + l->count;
+    float least = -npi_beyond(kth);
     int kept = 0;
     for (int j = 0; j < count; j++) {
-        float d = isnan(near[j]) ? INFINITY : near[j];
-        value[kept] = -d;
-        index[kept] = row[j];
-        kept += d <= limit;
+        upper[kept] = upper[j];
+        lower[kept] = lower[j];
+        index[kept] = index[j];
+        kept += lower[kept] >= least;
     }
-    l->count += kept;
-    if (l->count >= l->full || l->count + NPI_STRIP > s->room)
+    atomic_store_explicit(&l->count, kept, memory_order_relaxed);
+    atomic_store_explicit(&l->full, kept + (kept < 4 * GROW ? GROW : kept / 4),
+                          memory_order_relaxed);
+}
+
+/* Bounds of the distances of query q to its hits in the strip. */
+static void measure(const search *a, const npi_strip *strip, int q, const npi_hits *hits,
+                    float *lower, float *upper) {
+    const npi_knn *s = &a->knn;
+    float limit = atomic_load_explicit(&s->lists[q].limit, memory_order_relaxed);
+    float margin = a->screened ? npi_screen_margin(&a->screen, strip, q) : INFINITY;
+    if (margin < limit / NARROW) {
+        npi_screen_measure(&a->screen, strip, q, hits, upper);
+        for (int j = 0; j < hits->count; j++) {
+            lower[j] = upper[j] - margin;
+            upper[j] += margin;
+        }
+        return;
+    }
+    int32_t row[NPI_STRIP];
+    for (int j = 0; j < hits->count; j++)
+        row[j] = strip->row[hits->column[j]];
+    s->math->near((size_t)s->dim, s->queries + (ptrdiff_t)q * s->dim, s->bank, hits->count, row,
+                  upper);
+    for (int j = 0; j < hits->count; j++) {
+        float d = isnan(upper[j]) ? INFINITY : upper[j];
+        lower[j] = d * (1.0f - 2.0f * s->error) - 1e-36f;
+        upper[j] = d * (1.0f + 2.0f * s->error) + 1e-36f;
+    }
+}
+
+/* The hits of a query, to its list. */
+static void append(search *a, const npi_strip *strip, int q, const npi_hits *hits, float *spare) {
+    const npi_knn *s = &a->knn;
+    npi_list *l = &s->lists[q];
+    float near[NPI_STRIP], far[NPI_STRIP];
+    measure(a, strip, q, hits, near, far);
+    const size_t at = (size_t)q * (size_t)(s->room + NPI_LIST_SLACK);
+    while (atomic_flag_test_and_set_explicit(&l->busy, memory_order_acquire))
+        sched_yield();
+    float limit = npi_beyond(atomic_load_explicit(&l->limit, memory_order_relaxed));
+    float *upper = s->upper + at, *lower = s->lower + at;
+    int32_t *index = s->index + at;
+    int count = npi_list_count(l);
+    for (int j = 0; j < hits->count; j++) {
+        upper[count] = -far[j];
+        lower[count] = -near[j];
+        index[count] = strip->row[hits->column[j]];
+        count += near[j] <= limit;
+    }
+    atomic_store_explicit(&l->count, count, memory_order_relaxed);
+    if (count >= atomic_load_explicit(&l->full, memory_order_relaxed) ||
+        count + NPI_STRIP > s->room)
         npi_list_shorten(s, q, rank_of(s, atomic_load_explicit(&a->taken, memory_order_relaxed)),
                          spare);
-    if (l->count + NPI_STRIP > s->room)
+    if (npi_list_count(l) + NPI_STRIP > s->room)
         atomic_store_explicit(&l->lost, true, memory_order_relaxed);
     atomic_flag_clear_explicit(&l->busy, memory_order_release);
+}
+
+/* The ends of the panel's lists, and lists that will be shortened soon, on their way from the third
+ * cache while products are computed. */
+static void fetch_lists(const npi_knn *s, int begin, int there) {
+    for (int q = begin; q < begin + there; q++) {
+        const size_t at = (size_t)q * (size_t)(s->room + NPI_LIST_SLACK);
+        const npi_list *l = &s->lists[q];
+        const int count = npi_list_count(l);
+        const bool soon = count + 24 >= atomic_load_explicit(&l->full, memory_order_relaxed);
+        for (int j = soon ? 0 : count; j < count + 16; j += 16) {
+            __builtin_prefetch(s->upper + at + j, 1, 2);
+            __builtin_prefetch(s->lower + at + j, 1, 2);
+            __builtin_prefetch(s->index + at + j, 1, 2);
+        }
+    }
 }
 
 /* Strip number `number` of the bank against all queries. */
 static void take_strip(search *s, npi_strip *strip, int64_t number, float *spare) {
     const npi_knn *knn = &s->knn;
-    const int64_t first = number > 0 ? (number - 1) * NPI_STRIP + FIRST : 0, rest = knn->m - first;
-    const int most = number > 0 ? NPI_STRIP : FIRST;
+    const int64_t first = number > 0 ? (number - 1) * s->step + FIRST : 0, rest = knn->m - first;
+    const int most = number > 0 ? s->step : FIRST;
     strip->rows = rest < most ? (int)rest : most;
     /* before any of their pairs can be in a list: what a list has seen is never more */
     atomic_fetch_add(&s->taken, strip->rows);
@@ -123,34 +172,25 @@ static void take_strip(search *s, npi_strip *strip, int64_t number, float *spare
     for (int panel = 0; panel < s->panels; panel++) {
         int begin = panel * s->screen.mr, there = knn->n - begin;
         there = there < s->screen.mr ? there : s->screen.mr;
-        uint32_t mask[NPI_PANEL_ROWS * NPI_STRIP_WORDS];
         if (s->screened) {
             float base[NPI_PANEL_ROWS] = {0};
             for (int i = 0; i < there; i++) {
                 float limit =
                     atomic_load_explicit(&knn->lists[begin + i].limit, memory_order_relaxed);
-                base[i] = npi_screen_base(&s->screen, begin + i, npi_beyond(knn, limit));
+                base[i] = npi_screen_base(&s->screen, begin + i, npi_beyond(limit));
             }
-            npi_screen_panel(&s->screen, strip, panel, base, mask);
+            fetch_lists(knn, begin, there);
+            npi_screen_panel(&s->screen, strip, panel, there, base);
         }
         for (int i = 0; i < there; i++) {
-            if (atomic_load_explicit(&knn->lists[begin + i].lost, memory_order_relaxed))
-                continue;
-            int32_t row[NPI_STRIP];
-            float near[NPI_STRIP];
-            int count = 0;
-            for (int w = 0; s->screened && w * 32 < strip->rows; w++)
-                for (uint32_t left = mask[i * NPI_STRIP_WORDS + w]; left; left &= left - 1)
-                    row[count++] = strip->row[w * 32 + __builtin_ctz(left)];
-            if (!s->screened) {
-                count = strip->rows;
-                memcpy(row, strip->row, (size_t)count * sizeof *row);
-            }
-            if (count == 0)
-                continue;
-            knn->math->near((size_t)knn->dim, knn->queries + (ptrdiff_t)(begin + i) * knn->dim,
-                            knn->bank, count, row, near);
-            append(s, begin + i, count, near, row, spare);
+            npi_hits *hits = &strip->hits[i];
+            if (!s->screened)
+                hits->count = strip->rows;
+            for (int j = 0; !s->screened && j < strip->rows; j++)
+                hits->column[j] = j;
+            if (hits->count > 0 &&
+                !atomic_load_explicit(&knn->lists[begin + i].lost, memory_order_relaxed))
+                append(s, strip, begin + i, hits, spare);
         }
     }
 }
@@ -162,8 +202,8 @@ static void start_query(search *s, int q) {
     atomic_init(&l->limit, INFINITY);
     atomic_init(&l->lost, !(square < 1e30));
     atomic_flag_clear(&l->busy);
-    l->count = 0;
-    l->full = GROW;
+    atomic_init(&l->count, 0);
+    atomic_init(&l->full, GROW);
     l->guess = (npi_kth_guess){0.0f, 0.0f};
 }
 
@@ -178,7 +218,7 @@ static void one_chunk(search *s, answer to) {
     const npi_math_bytes *bytes = &knn->math->bytes;
     const bool tiles = s->screened && s->screen.bytes;
     atomic_store(&s->taken, 0);
-    const int64_t strips = (knn->m - FIRST + 2 * NPI_STRIP - 1) / NPI_STRIP;
+    const int64_t strips = (knn->m - FIRST + 2 * s->step - 1) / s->step;
 #pragma omp parallel num_threads(s->threads)
     {
         const size_t thread = (size_t)omp_get_thread_num();
@@ -229,12 +269,14 @@ static size_t plan(search *s, int queries, char *at) {
     } piece[] = {{&screen->centre, dim * sizeof(float)},
                  {&screen->packed, npi_screen_bytes(screen, queries)},
                  {&screen->rows, panels * sizeof *screen->rows},
-                 {&screen->square, q * sizeof(float)},
+                 {&screen->query, q * sizeof *screen->query},
+                 {&screen->pairs, npi_pairs_bytes(screen, queries)},
                  {&s->strips, threads * sizeof *s->strips},
                  {&s->spare, threads * s->spare_size * sizeof(float)},
                  {&s->scored, threads * s->scored_size * sizeof(npi_scored)},
                  {&knn->lists, q * sizeof *knn->lists},
-                 {&knn->value, held * sizeof(float)},
+                 {&knn->upper, held * sizeof(float)},
+                 {&knn->lower, held * sizeof(float)},
                  {&knn->index, held * sizeof(int32_t)}};
     for (size_t i = 0; i < sizeof piece / sizeof *piece; i++) {
         if (at) {
@@ -243,21 +285,22 @@ static size_t plan(search *s, int queries, char *at) {
         }
         used += npi_cpu_room(piece[i].bytes, 1);
     }
-    size_t rounded = screen->bytes ? NPI_PANEL_COLUMNS * (size_t)screen->depth : 0;
+    const size_t pairs = npi_pairs_bytes(screen, NPI_STRIP);
     for (size_t t = 0; t < threads; t++) {
-        size_t bytes[] = {npi_strip_bytes(screen), NPI_PANEL_COLUMNS * dim * sizeof(float),
-                          rounded};
+        size_t bytes[] = {npi_strip_bytes(screen), NPI_PANEL_COLUMNS * dim * sizeof(float), pairs};
         if (at) {
             npi_strip *strip = &s->strips[t];
             strip->packed = at + used;
             strip->centred = (float *)(void *)(at + used + npi_cpu_room(bytes[0], 1));
-            strip->rounded =
+            strip->pairs =
                 (int8_t *)at + used + npi_cpu_room(bytes[0], 1) + npi_cpu_room(bytes[1], 1);
-            memset(strip->rounded, 0, rounded);
+            memset(strip->pairs, 0, pairs);
         }
         for (int i = 0; i < 3; i++)
             used += npi_cpu_room(bytes[i], 1);
     }
+    if (at)
+        memset(screen->pairs, 0, npi_pairs_bytes(screen, queries)); /* what pads the rows */
     return used;
 }
 
@@ -277,9 +320,10 @@ npos_status npi_cpu_find(npi_device *dev, const npi_math *math, int n, const flo
                 .stride = stride_of(m < RUN ? 1 : m / RUN),
                 .screened = n >= NPI_SCREEN_MIN};
     s.knn = (npi_knn){.math = math, .m = m, .bank = bank, .dim = dim, .k = k};
-    s.knn.error = (dim / 16.0 + 16.0) * 0x1p-24;
-    s.knn.room = (k < 1024 ? 2 * k : k + k / 2) + 4 * NPI_STRIP;
+    s.knn.error = ((float)dim / 16.0f + 17.0f) * 0x1p-24f;
+    s.knn.room = (k < 1024 ? 2 * k : k + k / 2) + 3 * NPI_STRIP;
     npi_screen_start(&s.screen, math, dim);
+    s.step = s.screen.bytes ? NPI_STRIP : NPI_STRIP * 2 / 3;
     s.spare_size = npi_cpu_room((size_t)(s.knn.room + NPI_LIST_SLACK), 4) / 4;
     s.scored_size = (size_t)(s.knn.room + 2 * k);
     int mr = s.screen.mr, chunk = HELD / s.knn.room / mr * mr;

@@ -2,6 +2,8 @@
 
 #include "devices/cpu/cpu_ood_knn.h"
 
+enum { AHEAD = 2 }; /* rows under way from memory */
+
 static int nearer(const void *a, const void *b) {
     const npi_scored *x = a, *y = b;
     if (x->distance != y->distance)
@@ -13,6 +15,13 @@ static npi_scored score(const npi_knn *s, int q, int32_t row) {
     double d = s->math->distance((size_t)s->dim, s->queries + (ptrdiff_t)q * s->dim,
                                  s->bank + (ptrdiff_t)row * s->dim);
     return (npi_scored){isnan(d) ? INFINITY : (float)d, row};
+}
+
+/* The rows lie anywhere in memory: a little ahead, they arrive while others are computed. */
+static void fetch(const npi_knn *s, int32_t row) {
+    const char *at = (const char *)(s->bank + (ptrdiff_t)row * s->dim);
+    for (size_t i = 0; i < (size_t)s->dim * sizeof(float); i += 64)
+        __builtin_prefetch(at + i);
 }
 
 /* Keeps the `k` nearest of `count` scored rows in front (unordered but for the k-th). */
@@ -62,23 +71,29 @@ static void plain_search(const npi_knn *s, int q, npi_scored *rows) {
 float npi_nearest(const npi_knn *s, int q, bool all, float *spare, npi_scored *rows) {
     npi_list *l = &s->lists[q];
     const size_t at = (size_t)q * (size_t)(s->room + NPI_LIST_SLACK);
-    const float *value = s->value + at;
+    const float *upper = s->upper + at, *lower = s->lower + at;
     const int32_t *index = s->index + at;
+    const int held = npi_list_count(l);
     float limit = INFINITY;
-    if (!l->lost && l->count >= s->k)
-        limit = -npi_kth_largest(s->math, l->count, value, s->k, &l->guess, spare);
+    if (!l->lost && held >= s->k)
+        limit = -npi_kth_largest(s->math, held, upper, s->k, &l->guess, spare);
     int rank = s->k;
     if (!(limit <= 1e30f && limit <= l->limit)) {
         plain_search(s, q, rows);
     } else {
-        float beyond = npi_beyond(s, limit);
-        float certain = (float)((double)limit * (1.0 - 4.0 * s->error) - 1e-36);
+        float beyond = npi_beyond(limit);
+        float least = -npi_kth_largest(s->math, held, lower, s->k, &l->guess, spare);
         int count = 0;
-        for (int j = 0; j < l->count; j++)
-            if (!all && -value[j] < certain)
+        for (int j = 0; j < held; j++)
+            if (!all && npi_beyond(-upper[j]) < least)
                 rank--; /* one of the k nearest, but not the k-th */
-            else if (-value[j] <= beyond)
-                rows[count++] = score(s, q, index[j]);
+            else if (-lower[j] <= beyond)
+                rows[count++].index = index[j];
+        for (int j = 0; j < count; j++) {
+            if (j + AHEAD < count)
+                fetch(s, rows[j + AHEAD].index);
+            rows[j] = score(s, q, rows[j].index);
+        }
         keep_nearest(rows, count, rank);
     }
     if (all)

@@ -37,6 +37,27 @@ float npi_quickselect(float *value, int32_t *index, int n, int k) {
     return value[k - 1];
 }
 
+/* The k-th largest of a few values, which are lost: by pivots, and by counting, since a branch for
+ * each value would be guessed wrongly half the time. */
+static float select_few(const npi_math *math, float *x, int n, int k) {
+    for (;;) {
+        if (n < k)
+            return -INFINITY; /* they are not gathered */
+        float pivot = x[n / 2];
+        int above = math->count_above(n, x, pivot);
+        if (above >= k) {
+            n = math->gather_between(n, x, pivot, INFINITY, x);
+            continue;
+        }
+        float below = nextafterf(pivot, -INFINITY);
+        int from = math->count_above(n, x, below);
+        if (from >= k)
+            return pivot;
+        n = math->gather_between(n, x, -INFINITY, below, x);
+        k -= from;
+    }
+}
+
 /* Search by counting: `low` always has at least k values above it, `high` fewer than k; once few
  * values lie between them, these are gathered and the answer is selected among them.  The next
  * limit to try comes from the density of values near the answer, aimed a little beyond it so that
@@ -91,7 +112,7 @@ float npi_kth_largest(const npi_math *math, int n, const float *x, int k, npi_kt
     int rank = k - high_count;
     if (rank > between)
         return have_low ? NAN : -INFINITY; /* the k-th value is -infinity itself */
-    float kth = npi_quickselect(room, NULL, between, rank);
+    float kth = select_few(math, room, between, rank);
     guess->value = kth;
     guess->density = density;
     return kth;
