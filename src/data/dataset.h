@@ -1,8 +1,7 @@
 /* data/dataset.h - one interface to every set of images.
  *
  * A SPEC is "PATH", "format:PATH", with any of the suffixes "#train", "#test", "#class=a,b",
- * "#class!=a,b",
- * "#class=@file", in this order.  The format is recognised from the content (npi_dataset_open).
+ * "#class!=a,b", "#class=@file", "#first=K", in this order.  The format is recognised from the content (npi_dataset_open).
  * A dataset gives images one by one, decoded, in an order that depends on the files' names alone
  * (sorted bytewise). All functions may be called from several threads at once after open. */
 #ifndef NPI_DATA_DATASET_H
@@ -43,7 +42,7 @@ NPOS_MUST_CHECK npos_status npi_dataset_decode(const npi_dataset *set, int64_t i
  * folder their size, of all else xxh3 of the stored bytes or pixels. */
 NPOS_MUST_CHECK npos_status npi_dataset_stamp(const npi_dataset *set, int64_t i, uint64_t *out);
 const char *
-npi_dataset_format(const npi_dataset *set); /* "folder", "archive", "list", "cifar", "idx", "npy" */
+npi_dataset_format(const npi_dataset *set); /* its name in data/formats.c: "folder", "idx", ... */
 const char *npi_dataset_spec(const npi_dataset *set);
 /* Says whether the SPEC's format has named splits (#train / #test). */
 bool npi_dataset_has_split(const char *spec, const char *split);

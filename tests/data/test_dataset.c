@@ -48,6 +48,11 @@ static void wrong_specs_say_what_is_wrong(void **state) {
     CHECK_FAILS(npi_spec_parse("x#class=", &spec), NPOS_INVALID_ARGUMENT, "names no class");
     CHECK_FAILS(npi_spec_parse("x#class=,,", &spec), NPOS_INVALID_ARGUMENT, "names no class");
     CHECK_FAILS(npi_spec_parse("x#class=@no/such/list", &spec), NPOS_NOT_FOUND, "no/such/list");
+    CHECK_FAILS(npi_spec_parse("x#first=0", &spec), NPOS_INVALID_ARGUMENT, "from 1 on");
+    CHECK_FAILS(npi_spec_parse("x#first=", &spec), NPOS_INVALID_ARGUMENT, "from 1 on");
+    CHECK_FAILS(npi_spec_parse("x#first=3x", &spec), NPOS_INVALID_ARGUMENT, "from 1 on");
+    CHECK_FAILS(npi_spec_parse("x#first=3#first=4", &spec), NPOS_INVALID_ARGUMENT, "twice");
+    CHECK_FAILS(npi_spec_parse("x#first=3#test", &spec), NPOS_INVALID_ARGUMENT, "stand last");
     CHECK_FAILS(
         npi_spec_parse("x#class=1#class=1#class=1#class=1#class=1#class=1#class=1#class=1#class=1",
                        &spec),

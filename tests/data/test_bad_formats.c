@@ -1,0 +1,258 @@
+/* Damaged and hostile files of the formats of tests/data/test_formats.c: each is an error that names the
+ * file and what is wrong with it, and leaves nothing behind. */
+#include "data/make_sets.h"
+
+#include <zlib.h>
+
+static char *folder;
+
+static int setup(void **state) {
+    (void)state;
+    folder = check_folder();
+    return 0;
+}
+
+static int teardown(void **state) {
+    (void)state;
+    check_remove(folder);
+    return 0;
+}
+
+static void open_fails(const char *name, npos_status status, const char *text) {
+    npi_dataset *set;
+    size_t before = npi_memory_now();
+    char blamed[128];
+    CHECK_FAILS(npi_dataset_open(check_path(folder, name), &set), status, text);
+    assert_null(set);
+    snprintf(blamed, sizeof blamed, "%s", name);
+    blamed[strcspn(blamed, "#")] = '\0';
+    if (!strstr(npos_error_message(), blamed))
+        fail_msg("'%s' does not name %s", npos_error_message(), blamed);
+    assert_true(npi_memory_now() == before);
+}
+
+static file_bytes read_golden(const char *name) {
+    char path[900], *bytes;
+    file_bytes out;
+    snprintf(path, sizeof path, "%s/tests/golden/formats/%s", check_source(), name);
+    CHECK_OK(npi_file_read(path, &bytes, &out.size));
+    out.bytes = (uint8_t *)bytes;
+    return out;
+}
+
+/* FOLDER/NAME gets these bytes, which need not last: put_bytes waits for the disk each time. */
+static void put_quickly(const char *name, const void *bytes, size_t size) {
+    FILE *file = fopen(check_path(folder, name), "wb");
+    assert_non_null(file);
+    assert_true(fwrite(bytes, 1, size, file) == size);
+    assert_int_equal(fclose(file), 0);
+}
+
+/* Opens the file cut after every `step` bytes: an error each time, never a crash. */
+static void cut_everywhere(const char *golden, const char *name, size_t step) {
+    file_bytes file = read_golden(golden);
+    for (size_t size = 1; size < file.size; size += step) {
+        npi_dataset *set;
+        size_t before = npi_memory_now();
+        put_quickly(name, file.bytes, size);
+        if (npi_dataset_open(check_path(folder, name), &set) == NPOS_OK)
+            fail_msg("%s cut after %zu of %zu bytes was opened", golden, size, file.size);
+        if (!strstr(npos_error_message(), name))
+            fail_msg("cut after %zu bytes: '%s' does not name the file", size,
+                     npos_error_message());
+        assert_true(npi_memory_now() == before);
+    }
+    npi_free(file.bytes);
+}
+
+/* Opens the file with each byte in turn changed, and decodes what opens: nothing crashes. */
+static void change_everywhere(const char *golden, const char *name, size_t step) {
+    file_bytes file = read_golden(golden);
+    for (size_t at = 0; at < file.size; at += step) {
+        npi_dataset *set;
+        size_t before = npi_memory_now();
+        file.bytes[at] ^= 0xff;
+        put_quickly(name, file.bytes, file.size);
+        if (npi_dataset_open(check_path(folder, name), &set) == NPOS_OK) {
+            npi_image image;
+            if (npi_dataset_decode(set, 0, &image) == NPOS_OK)
+                npi_image_clear(&image);
+            npi_dataset_close(set);
+        }
+        file.bytes[at] ^= 0xff;
+        assert_true(npi_memory_now() == before);
+    }
+    npi_free(file.bytes);
+}
+
+/* ---- MATLAB files -------------------------------------------------------------------------------- */
+
+typedef struct mat_file {
+    uint8_t bytes[4096];
+    size_t size;
+} mat_file;
+
+static void put_u32(mat_file *m, uint32_t value) {
+    for (int i = 0; i < 4; i++)
+        m->bytes[m->size++] = (uint8_t)(value >> 8 * i);
+}
+
+static mat_file mat_start(void) {
+    mat_file m = {.size = 128};
+    memcpy(m.bytes, "MATLAB 5.0 MAT-file", 19);
+    memcpy(m.bytes + 124, "\0\1IM", 4);
+    return m;
+}
+
+/* An array of one dimension's worth of tags: what it says of itself, and `data_bytes` zeros. */
+static void put_array(mat_file *m, const char *name, uint32_t class, const int32_t shape[4],
+                      uint32_t type, uint32_t told_bytes, uint32_t data_bytes) {
+    put_u32(m, 14);
+    put_u32(m, 16 + 24 + 16 + 8 + data_bytes);
+    put_u32(m, 6), put_u32(m, 8), put_u32(m, class), put_u32(m, 0);
+    put_u32(m, 5), put_u32(m, 16);
+    for (int d = 0; d < 4; d++)
+        put_u32(m, (uint32_t)shape[d]);
+    put_u32(m, 1), put_u32(m, (uint32_t)strlen(name));
+    memcpy(m->bytes + m->size, name, strlen(name));
+    m->size += 8;
+    put_u32(m, type), put_u32(m, told_bytes);
+    m->size += data_bytes;
+}
+
+static void put_mat(const char *name, const mat_file *m) {
+    put_bytes(folder, name, m->bytes, m->size);
+}
+
+static void matlab_files_with_lying_shapes(void **state) {
+    (void)state;
+    static const struct {
+        int32_t shape[4];
+        uint32_t class, type, told, data;
+        npos_status status;
+        const char *text;
+    } cases[] = {
+        {{2, 2, 3, 9}, 9, 2, 24, 24, NPOS_BAD_DATA, "shape of X needs 108 bytes, the file has 24"},
+        {{2, 2, 3, 2}, 9, 2, 4000, 24, NPOS_BAD_DATA, "part of 4000 bytes in an array"},
+        {{65536, 65536, 3, 2}, 9, 2, 24, 24, NPOS_BAD_DATA, "side 1 is 65536: impossible"},
+        {{2, -2, 3, 2}, 9, 2, 24, 24, NPOS_BAD_DATA, "side 1 is -2: impossible"},
+        {{2, 2, 3, 0}, 9, 2, 0, 0, NPOS_BAD_DATA, "no images"},
+        {{2, 2, 4, 2}, 9, 2, 32, 32, NPOS_BAD_DATA, "the third not 3"},
+        {{24, 1, 1, 1}, 9, 2, 24, 24, NPOS_BAD_DATA, "X is uint8 of 2 dimensions"},
+        {{2, 2, 3, 2}, 6, 9, 192, 192, NPOS_BAD_DATA, "X is not uint8"},
+        {{2, 2, 3, 2}, 9, 77, 24, 24, NPOS_BAD_DATA, "elements of X are of type 77"},
+        {{2, 2, 3, 2}, 1, 2, 24, 24, NPOS_UNSUPPORTED, "X is a cell, structure"},
+        {{2, 2, 3, 2}, 0x809, 2, 24, 24, NPOS_UNSUPPORTED, "X is complex"},
+    };
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        mat_file m = mat_start();
+        put_array(&m, "X", cases[i].class, cases[i].shape, cases[i].type, cases[i].told,
+                  cases[i].data);
+        put_mat("lie.mat", &m);
+        open_fails("lie.mat", cases[i].status, cases[i].text);
+    }
+}
+
+static void matlab_files_with_wrong_labels(void **state) {
+    (void)state;
+    const int32_t images[] = {2, 2, 3, 2}, pair[] = {2, 1, 1, 1}, three[] = {3, 1, 1, 1};
+    mat_file m = mat_start();
+    put_array(&m, "y", 9, pair, 2, 2, 8);
+    put_mat("labels.mat", &m);
+    open_fails("labels.mat", NPOS_BAD_DATA, "no array X");
+    put_array(&m, "X", 9, images, 2, 24, 24);
+    m.bytes[128 + 8 + 16 + 24 + 16 + 8] = 11;
+    put_mat("labels.mat", &m);
+    open_fails("labels.mat", NPOS_BAD_DATA, "label 11 of image 0, expected whole numbers 0 to 10");
+    m = mat_start();
+    put_array(&m, "X", 9, images, 2, 24, 24);
+    put_array(&m, "y", 9, three, 2, 3, 8);
+    put_mat("labels.mat", &m);
+    open_fails("labels.mat", NPOS_SHAPE_MISMATCH, "3 labels in y (2 dimensions), 2 images");
+    m = mat_start();
+    put_array(&m, "X", 9, images, 2, 24, 24);
+    put_array(&m, "X", 9, images, 2, 24, 24);
+    put_mat("labels.mat", &m);
+    open_fails("labels.mat", NPOS_BAD_DATA, "two arrays are called X");
+    put_mat("test_32x32.mat", &m);
+    open_fails("test_32x32.mat#train", NPOS_NOT_FOUND, "no split 'train'");
+}
+
+static void matlab_files_of_other_versions(void **state) {
+    (void)state;
+    mat_file m = mat_start();
+    memcpy(m.bytes + 7, "7.3", 3);
+    put_mat("x.mat", &m);
+    open_fails("x.mat", NPOS_UNSUPPORTED, "version 7.3 (HDF5)");
+    assert_non_null(strstr(npos_error_hint(), "'-v7'"));
+    m = mat_start();
+    memcpy(m.bytes + 124, "\1\0MI", 4);
+    put_mat("x.mat", &m);
+    open_fails("x.mat", NPOS_UNSUPPORTED, "");
+}
+
+/* A compressed element that says it is 4 GB of images: nothing is taken before the sizes agree. */
+static void a_matlab_file_that_is_a_bomb(void **state) {
+    (void)state;
+    const int32_t shape[] = {32, 32, 3, 1398000};
+    mat_file inner = {0}, m = mat_start();
+    put_array(&inner, "X", 9, shape, 2, 4294656000u, 64);
+    inner.bytes[4] = inner.bytes[5] = inner.bytes[6] = inner.bytes[7] = 0xff;
+    put_u32(&m, 15);
+    put_u32(&m, 0);
+    uLongf packed = sizeof m.bytes - m.size;
+    assert_int_equal(compress(m.bytes + m.size, &packed, inner.bytes, inner.size), Z_OK);
+    m.bytes[132] = (uint8_t)packed;
+    m.size += packed;
+    put_mat("bomb.mat", &m);
+    open_fails("bomb.mat", NPOS_BAD_DATA, "truncated: X needs 4294656000 bytes");
+}
+
+static void matlab_files_cut_and_changed(void **state) {
+    (void)state;
+    cut_everywhere("svhn_test.mat", "cut.mat", 3);
+    cut_everywhere("svhn_plain.mat", "cut.mat", 7);
+    change_everywhere("svhn_test.mat", "changed.mat", 1);
+    change_everywhere("svhn_plain.mat", "changed.mat", 3);
+    file_bytes file = read_golden("svhn_test.mat");
+    file.bytes[700] ^= 1; /* inside X */
+    put_bytes(folder, "changed.mat", file.bytes, file.size);
+    open_fails("changed.mat", NPOS_BAD_DATA, "damaged compressed array");
+    npi_free(file.bytes);
+}
+
+/* ---- all of them --------------------------------------------------------------------------------- */
+
+static void out_of_memory(void **state) {
+    (void)state;
+    static const char *const goldens[] = {"svhn_test.mat"};
+    for (size_t i = 0; i < sizeof goldens / sizeof *goldens; i++) {
+        file_bytes file = read_golden(goldens[i]);
+        put_bytes(folder, goldens[i], file.bytes, file.size);
+        npi_free(file.bytes);
+        npi_transform transform = {5, 3, NPI_BILINEAR};
+        npos_status status = NPOS_OUT_OF_MEMORY;
+        for (int n = 1; status != NPOS_OK; n++) {
+            npi_images loaded;
+            size_t before = npi_memory_now();
+            assert_true(n < 1000);
+            npi_memory_fail_after(n);
+            status = npi_images_load(check_path(folder, goldens[i]), &transform, 0, 0, 1, NULL,
+                                     NULL, &loaded);
+            npi_memory_fail_after(0);
+            npi_images_clear(&loaded);
+            assert_true(npi_memory_now() == before);
+        }
+    }
+}
+
+int main(void) {
+#define CASE(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
+    const struct CMUnitTest tests[] = {
+        CASE(matlab_files_with_lying_shapes), CASE(matlab_files_with_wrong_labels),
+        CASE(matlab_files_of_other_versions), CASE(a_matlab_file_that_is_a_bomb),
+        CASE(matlab_files_cut_and_changed),   CASE(out_of_memory),
+    };
+#undef CASE
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
