@@ -299,7 +299,6 @@ npos_status npi_strangers_check(const npi_strangers *strangers, const char *path
              (long long)strangers->count, strangers->count == 1 ? "file is" : "files are",
              strangers->names, strangers->count > 3 ? ", ..." : "");
     if (strstr(strangers->names, "data_batch"))
-        return npi_hint(NPOS_BAD_DATA, "of CIFAR, give the folder that holds the .bin files of the "
-                                       "binary version, unpacked");
+        return npi_hint(NPOS_BAD_DATA, "of CIFAR, give the folder that holds the batches itself");
     return npi_hint(NPOS_BAD_DATA, "move files that are no images out of the set");
 }

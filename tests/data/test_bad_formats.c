@@ -221,11 +221,159 @@ static void matlab_files_cut_and_changed(void **state) {
     npi_free(file.bytes);
 }
 
+/* ---- CIFAR's pickles ----------------------------------------------------------------------------- */
+
+/* The start of a pickle of protocol 2. */
+#define P2 "\x80\x02"
+
+#define ARRAY(side, bytes)                                                                         \
+    "cnumpy.core.multiarray\n_reconstruct\n(cnumpy\nndarray\nK\x00\x85U\x01"                       \
+    "btR(K\x01" side "cnumpy\ndtype\n(U\x02u1K\x00K\x01tR(K\x03U\x01|NNNJ\xff\xff\xff\xff"         \
+    "J\xff\xff\xff\xffK\x00tb\x89" bytes "tb"
+
+/* FOLDER/NAME gets the pickle of a string literal; opening it fails. */
+#define PICKLE_FAILS(text, status, message)                                                        \
+    do {                                                                                           \
+        put_bytes(folder, "data_batch_1", text, sizeof(text) - 1);                                 \
+        open_fails("data_batch_1", status, message);                                               \
+    } while (0)
+
+static void pickles_with_code(void **state) {
+    (void)state;
+    PICKLE_FAILS(P2 "cposix\nsystem\nU\x04true\x85R.", NPOS_UNSUPPORTED,
+                 "names posix.system, which is not on the list");
+    assert_non_null(strstr(npos_error_hint(), "nothing in such a file is executed"));
+    PICKLE_FAILS("\x80\x04\x8c\x08"
+                 "builtins\x8c\x04"
+                 "eval\x93\x8c\x01"
+                 "1\x85R.",
+                 NPOS_UNSUPPORTED, "names builtins.eval");
+    PICKLE_FAILS(P2 "}U\x04"
+                    "datac__builtin__\ngetattr\ns.",
+                 NPOS_UNSUPPORTED, "names __builtin__.getattr");
+    PICKLE_FAILS(P2 "ctorch._utils\n_rebuild_tensor_v2\n.", NPOS_UNSUPPORTED,
+                 "names torch._utils._rebuild_tensor_v2");
+    PICKLE_FAILS(P2 "(c__torch__\nM\no.", NPOS_UNSUPPORTED, "names __torch__.M");
+    PICKLE_FAILS(P2 "(U\x02osU\x06systemi.", NPOS_UNSUPPORTED, "(INST), which NumPy");
+    PICKLE_FAILS(P2 "\x82\x01.", NPOS_UNSUPPORTED, "(EXT1), which NumPy does not write");
+    PICKLE_FAILS(P2 "cnumpy\nndarray\n)R.", NPOS_UNSUPPORTED, "a call of ndarray");
+}
+
+static void pickles_that_are_no_batches(void **state) {
+    (void)state;
+    PICKLE_FAILS(P2 "]q\x00.", NPOS_BAD_DATA, "the pickle is a list, expected a dict");
+    PICKLE_FAILS(P2 "}q\x00.", NPOS_BAD_DATA, "neither \"labels\" nor \"fine_labels\"");
+    PICKLE_FAILS(P2 "}U\x06labels]s.", NPOS_BAD_DATA, "\"data\" is not there");
+    PICKLE_FAILS(P2 "}(U\x06labels]U\x04"
+                    "dataK\x01u.",
+                 NPOS_BAD_DATA, "\"data\" is an integer, expected an array");
+    PICKLE_FAILS(P2 "}(U\x06labels]U\x04"
+                    "data" ARRAY("K\x02K\x02\x86", "U\x04"
+                                                   "abcd") "u.",
+                 NPOS_BAD_DATA, "\"data\" is uint8 of 2 dimensions, expected uint8 [N][3072]");
+    PICKLE_FAILS(P2 "}(U\x06labels]U\x04"
+                    "data" ARRAY("K\x00M\x00\x0c\x86", "U\x00") "u.",
+                 NPOS_BAD_DATA, "\"data\" is empty");
+}
+
+static void pickles_with_lying_arrays(void **state) {
+    (void)state;
+#define LIES(side, bytes, status, message)                                                         \
+    PICKLE_FAILS(P2 "}U\x04"                                                                       \
+                    "data" ARRAY(side, bytes) "s.",                                                \
+                 status, message)
+    LIES("K\x03K\x02\x86", "U\x04wxyz", NPOS_BAD_DATA, "shape does not fit its 4 bytes");
+    LIES("K\x01K\x02\x86", "U\x04wxyz", NPOS_BAD_DATA, "shape does not fit its 4 bytes");
+    LIES("J\xff\xff\xff\x7fJ\xff\xff\xff\x7fJ\xff\xff\xff\x7f\x87", "U\x04wxyz", NPOS_BAD_DATA,
+         "shape does not fit its 4 bytes");
+    LIES("J\xff\xff\xff\xffK\x02\x86", "U\x04wxyz", NPOS_BAD_DATA, "shape is negative");
+    LIES("K\x02NK\x02\x87", "U\x04wxyz", NPOS_BAD_DATA, "shape is None");
+    LIES("(K\x01K\x01K\x01K\x01K\x01K\x01K\x01K\x01K\x01t", "U\x01w", NPOS_UNSUPPORTED,
+         "array of 9 dimensions");
+    LIES("K\x04\x85", "]", NPOS_BAD_DATA, "made of a list, an element type and a tuple");
+#undef LIES
+    PICKLE_FAILS(P2 "cnumpy\ndtype\nU\x01O\x85R.", NPOS_UNSUPPORTED, "elements of type O");
+    PICKLE_FAILS(P2 "cnumpy\ndtype\nU\x02i4\x85R(K\x03U\x01>tb.", NPOS_UNSUPPORTED,
+                 "a big-endian array");
+    PICKLE_FAILS(P2 "c_codecs\nencode\nX\x03\x00\x00\x00\xe2\x82\xacX\x06\x00\x00\x00latin1\x86R.",
+                 NPOS_BAD_DATA, "has other characters");
+    PICKLE_FAILS(P2 "c_codecs\nencode\nX\x01\x00\x00\x00-X\x05\x00\x00\x00rot13\x86R.",
+                 NPOS_UNSUPPORTED, "_codecs.encode called with other");
+    PICKLE_FAILS(P2 "}T\xff\xff\xff\xff"
+                    "data.",
+                 NPOS_BAD_DATA, "truncated");
+}
+
+/* A batch with other labels than it should have: its 3,072 pixels are those of a golden. */
+static void batches_with_wrong_labels(void **state) {
+    (void)state;
+    file_bytes file = read_golden("again_5.pickle");
+    uint8_t *labels = NULL;
+    for (size_t i = 0; i + 8 < file.size && !labels; i++)
+        if (memcmp(file.bytes + i, "\x8c\x06labels", 8) == 0)
+            labels = file.bytes + i + 8; /* MEMOIZE, EMPTY_LIST, MEMOIZE, BININT1 3, APPEND */
+    assert_non_null(labels);
+    assert_memory_equal(labels,
+                        "\x94]\x94K\x03"
+                        "a",
+                        6);
+    labels[4] = 10;
+    put_bytes(folder, "data_batch_1", file.bytes, file.size);
+    open_fails("data_batch_1", NPOS_BAD_DATA, "label 10 of image 0, expected 0..9");
+    labels[3] = 'N', labels[4] = '0', labels[5] = '0';
+    put_bytes(folder, "data_batch_1", file.bytes, file.size);
+    open_fails("data_batch_1", NPOS_UNSUPPORTED, "(POP)");
+    memcpy(labels + 2, "\x94\x94\x94\x94", 4);
+    put_bytes(folder, "data_batch_1", file.bytes, file.size);
+    open_fails("data_batch_1", NPOS_BAD_DATA, "the labels are a list of 0, expected a list of 1");
+    npi_free(file.bytes);
+}
+
+static void folders_of_batches(void **state) {
+    (void)state;
+    file_bytes file = read_golden("again_4.pickle");
+    put_bytes(folder, "c/data_batch_1", file.bytes, file.size);
+    open_fails("c#test", NPOS_NOT_FOUND, "no split 'test'");
+    put_bytes(folder, "c/batches.meta", P2 "}.", 4);
+    open_fails("c", NPOS_BAD_DATA, "batches.meta: no list of 10 class names");
+    put_text(folder, "c/batches.meta", "no pickle");
+    open_fails("c", NPOS_BAD_DATA, "batches.meta: not a pickle");
+    open_fails("c/data_batch_1#test", NPOS_NOT_FOUND, "no split 'test'");
+    struct archive *a = pack_open(check_path(folder, "twice.tar"), "tar");
+    pack_bytes(a, "a/data_batch_1", file.bytes, file.size);
+    pack_bytes(a, "b/data_batch_1", file.bytes, file.size);
+    pack_close(a);
+    open_fails("twice.tar", NPOS_BAD_DATA, "two members are called data_batch_1");
+    a = pack_open(check_path(folder, "out.tar"), "tar");
+    pack_bytes(a, "a/data_batch_1", file.bytes, file.size);
+    pack_bytes(a, "../data_batch_2", file.bytes, file.size);
+    pack_close(a);
+    open_fails("out.tar", NPOS_BAD_DATA, "../data_batch_2 leads out of the archive");
+    a = pack_open(check_path(folder, "broken.tar"), "tar");
+    pack_bytes(a, "a/data_batch_1", file.bytes, file.size / 2);
+    pack_close(a);
+    open_fails("broken.tar", NPOS_BAD_DATA, "broken.tar/data_batch_1: ");
+    open_fails("broken.tar#test", NPOS_NOT_FOUND, "no split 'test'");
+    npi_free(file.bytes);
+}
+
+static void pickles_cut_and_changed(void **state) {
+    (void)state;
+    static const char *const goldens[] = {"again_2.pickle", "again_4.pickle", "again_5.pickle"};
+    for (int i = 0; i < 3; i++) {
+        cut_everywhere(goldens[i], "data_batch_1", 61);
+        change_everywhere(goldens[i], "data_batch_1", 13);
+    }
+    cut_everywhere("cifar-10-python.tar.gz", "cut.tar.gz", 101);
+    change_everywhere("cifar-10-python.tar.gz", "changed.tar.gz", 61);
+}
+
 /* ---- all of them --------------------------------------------------------------------------------- */
 
 static void out_of_memory(void **state) {
     (void)state;
-    static const char *const goldens[] = {"svhn_test.mat"};
+    static const char *const goldens[] = {"svhn_test.mat", "again_5.pickle",
+                                          "cifar-100-python.tar.gz"};
     for (size_t i = 0; i < sizeof goldens / sizeof *goldens; i++) {
         file_bytes file = read_golden(goldens[i]);
         put_bytes(folder, goldens[i], file.bytes, file.size);
@@ -251,7 +399,10 @@ int main(void) {
     const struct CMUnitTest tests[] = {
         CASE(matlab_files_with_lying_shapes), CASE(matlab_files_with_wrong_labels),
         CASE(matlab_files_of_other_versions), CASE(a_matlab_file_that_is_a_bomb),
-        CASE(matlab_files_cut_and_changed),   CASE(out_of_memory),
+        CASE(matlab_files_cut_and_changed),   CASE(pickles_with_code),
+        CASE(pickles_that_are_no_batches),    CASE(pickles_with_lying_arrays),
+        CASE(batches_with_wrong_labels),      CASE(folders_of_batches),
+        CASE(pickles_cut_and_changed),        CASE(out_of_memory),
     };
 #undef CASE
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -290,6 +290,16 @@ static void cifar_10_binary(void **state) {
     set = open_set(spec_of(folder, "c"));
     assert_int_equal(npi_dataset_count(set), 9);
     npi_dataset_close(set);
+    char command[1200];
+    snprintf(command, sizeof command, "tar -czf '%s/c.tgz' -C '%s' c", folder, folder);
+    assert_int_equal(system(command), 0);
+    set = open_set(spec_of(folder, "c.tgz#train#class=bird,dog"));
+    assert_string_equal(npi_dataset_format(set), "cifar");
+    assert_int_equal(npi_dataset_count(set), 1);
+    assert_string_equal(npi_dataset_class_name(set, 1), "dog");
+    assert_string_equal(name_of(set, 0), "data_batch_1.bin[2]");
+    assert_int_equal(first_value(set, 0), 2);
+    npi_dataset_close(set);
     set = open_set(spec_of(folder, "c/test_batch.bin#test#class=bird"));
     assert_int_equal(npi_dataset_count(set), 1);
     npi_dataset_close(set);

@@ -136,12 +136,79 @@ static void the_first_have_a_hash_of_their_own(void **state) {
     assert_true(loaded[0] == loaded[2] && stamped[0] == stamped[2]);
 }
 
+static void check_ten(const char *given) {
+    char path[512], spec[600];
+    snprintf(path, sizeof path, "%s", given);
+    check_part(path, "cifar10", 0, 4);
+    snprintf(spec, sizeof spec, "%s#train", path);
+    check_part(spec, "cifar10", 0, 3);
+    snprintf(spec, sizeof spec, "%s#test", path);
+    check_part(spec, "cifar10", 3, 1);
+    npi_dataset *set = open_set(spec);
+    assert_string_equal(npi_dataset_format(set), "cifar-py");
+    assert_int_equal(npi_dataset_classes(set), 10);
+    assert_string_equal(npi_dataset_class_name(set, 3), "cat");
+    assert_string_equal(name_of(set, 0), "test_batch[0]");
+    npi_dataset_close(set);
+    assert_true(npi_dataset_has_split(path, "train"));
+    assert_true(npi_dataset_has_split(path, "test"));
+}
+
+static void unpack(const char *archive, const char *folder) {
+    char command[1700];
+    snprintf(command, sizeof command, "tar -xzf '%s' -C '%s'", golden(archive), folder);
+    assert_int_equal(system(command), 0);
+}
+
+static void cifar_10_python(void **state) {
+    (void)state;
+    char *folder = check_folder();
+    check_ten(golden("cifar-10-python.tar.gz"));
+    unpack("cifar-10-python.tar.gz", folder);
+    check_ten(check_path(folder, "cifar-10-batches-py"));
+    check_part(check_path(folder, "cifar-10-batches-py/data_batch_1"), "cifar10", 0, 2);
+    check_part(check_path(folder, "cifar-10-batches-py/test_batch#test"), "cifar10", 3, 1);
+    npi_dataset *set = open_set(check_path(folder, "cifar-10-batches-py/data_batch_2#class=truck"));
+    assert_int_equal(npi_dataset_count(set), 1);
+    npi_dataset_close(set);
+    check_remove(folder);
+}
+
+static void cifar_100_python(void **state) {
+    (void)state;
+    char *folder = check_folder();
+    unpack("cifar-100-python.tar.gz", folder);
+    for (int i = 0; i < 2; i++) {
+        char spec[1024];
+        const char *path =
+            i ? check_path(folder, "cifar-100-python") : golden("cifar-100-python.tar.gz");
+        check_part(path, "cifar100", 0, 2);
+        snprintf(spec, sizeof spec, "%s#train", path);
+        check_part(spec, "cifar100", 1, 1);
+        npi_dataset *set = open_set(spec);
+        assert_int_equal(npi_dataset_classes(set), 100);
+        assert_string_equal(npi_dataset_class_name(set, 99), "thing 99");
+        npi_dataset_close(set);
+    }
+    check_remove(folder);
+}
+
+static void cifar_pickled_again_by_python_3(void **state) {
+    (void)state;
+    check_part(golden("again_2.pickle"), "cifar10", 0, 1);
+    check_part(golden("again_4.pickle"), "cifar10", 0, 1);
+    check_part(golden("again_5.pickle"), "cifar10", 0, 1);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(svhn_as_matlab_files),
         cmocka_unit_test(svhn_as_a_folder),
         cmocka_unit_test(the_first_of_each_class),
         cmocka_unit_test(the_first_have_a_hash_of_their_own),
+        cmocka_unit_test(cifar_10_python),
+        cmocka_unit_test(cifar_100_python),
+        cmocka_unit_test(cifar_pickled_again_by_python_3),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -1,4 +1,5 @@
-/* Sets of images in one file: idx, CIFAR binary, npy, archives, MATLAB files.  The first byte chooses the format, or
+/* Sets of images in one file: idx, CIFAR binary, npy, archives, MATLAB files, CIFAR's
+ * pickles.  The first byte chooses the format, or
  * leaves it to be recognised. */
 #include <stdio.h>
 
@@ -7,7 +8,8 @@
 #include "fuzz/fuzz.h"
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
-    static const char *const formats[] = {"", "idx:", "cifar:", "npy:", "archive:", "mat:"};
+    static const char *const formats[] = {
+        "", "idx:", "cifar:", "npy:", "archive:", "mat:", "cifar-py:"};
     char spec[128], *name;
     npi_dataset *set = NULL;
     if (size < 1)
