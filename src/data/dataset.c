@@ -41,7 +41,7 @@ static npos_status recognise(const npi_spec *spec, const npi_data_format **out) 
                                         "%s: a format that npos does not know, or damaged",
                                         spec->path),
                                "known are folders of images, tar and zip archives of them, CIFAR "
-                               "binary, idx, .npy, SVHN's .mat");
+                               "binary or Python, idx, .npy, .npz, SVHN's .mat");
     return npi_fail(NPOS_NOT_FOUND, "%s: no such file or folder", spec->path);
 }
 

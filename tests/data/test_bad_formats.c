@@ -4,6 +4,8 @@
 
 #include <zlib.h>
 
+#include "io/make_zip.h"
+
 static char *folder;
 
 static int setup(void **state) {
@@ -40,21 +42,13 @@ static file_bytes read_golden(const char *name) {
     return out;
 }
 
-/* FOLDER/NAME gets these bytes, which need not last: put_bytes waits for the disk each time. */
-static void put_quickly(const char *name, const void *bytes, size_t size) {
-    FILE *file = fopen(check_path(folder, name), "wb");
-    assert_non_null(file);
-    assert_true(fwrite(bytes, 1, size, file) == size);
-    assert_int_equal(fclose(file), 0);
-}
-
 /* Opens the file cut after every `step` bytes: an error each time, never a crash. */
 static void cut_everywhere(const char *golden, const char *name, size_t step) {
     file_bytes file = read_golden(golden);
     for (size_t size = 1; size < file.size; size += step) {
         npi_dataset *set;
         size_t before = npi_memory_now();
-        put_quickly(name, file.bytes, size);
+        put_bytes(folder, name, file.bytes, size);
         if (npi_dataset_open(check_path(folder, name), &set) == NPOS_OK)
             fail_msg("%s cut after %zu of %zu bytes was opened", golden, size, file.size);
         if (!strstr(npos_error_message(), name))
@@ -72,7 +66,7 @@ static void change_everywhere(const char *golden, const char *name, size_t step)
         npi_dataset *set;
         size_t before = npi_memory_now();
         file.bytes[at] ^= 0xff;
-        put_quickly(name, file.bytes, file.size);
+        put_bytes(folder, name, file.bytes, file.size);
         if (npi_dataset_open(check_path(folder, name), &set) == NPOS_OK) {
             npi_image image;
             if (npi_dataset_decode(set, 0, &image) == NPOS_OK)
@@ -368,12 +362,92 @@ static void pickles_cut_and_changed(void **state) {
     change_everywhere("cifar-10-python.tar.gz", "changed.tar.gz", 61);
 }
 
+/* ---- .npz ---------------------------------------------------------------------------------------- */
+
+/* FOLDER/x.npz gets one array of zeros under this name: the header's text, and how many bytes. */
+static void put_npz(const char *array, const char *header, size_t bytes, int method) {
+    uint8_t file[512] = "\x93NUMPY\x01\x00";
+    size_t length = strlen(header), size = 0;
+    file[8] = (uint8_t)length;
+    memcpy(file + 10, header, length);
+    zip_item item = {array, file, 10 + length + bytes, method};
+    uint8_t *zip = make_zip(&item, 1, 0, &size);
+    assert_non_null(zip);
+    put_bytes(folder, "x.npz", zip, size);
+    free(zip);
+}
+
+static void npz_with_other_arrays(void **state) {
+    (void)state;
+#define HEAD(type, order, shape)                                                                   \
+    "{'descr': '" type "', 'fortran_order': " order ", 'shape': " shape ", }"
+    put_npz("pictures.npy", HEAD("|u1", "False", "(2, 2, 2)"), 8, 0);
+    open_fails("x.npz", NPOS_BAD_DATA, "none of its 1 arrays has a name that npos knows");
+    open_fails("x.npz#train", NPOS_NOT_FOUND, "no split 'train'");
+    put_npz("images.npy", HEAD("|u1", "False", "(2, 2, 2)"), 7, 0);
+    open_fails("x.npz", NPOS_BAD_DATA, "array images: the array's shape needs 8 bytes");
+    put_npz("images.npy", HEAD("|u1", "False", "(2, 2, 2, 4)"), 32, 0);
+    open_fails("x.npz", NPOS_BAD_DATA, "array images: uint8 of 4 dimensions, 4 channels");
+    put_npz("images.npy", HEAD("<f4", "False", "(2, 2, 2)"), 32, 0);
+    open_fails("x.npz", NPOS_BAD_DATA, "array images: float32 of 3 dimensions");
+    put_npz("images.npy", HEAD("|O", "False", "(2, 2, 2)"), 32, 0);
+    open_fails("x.npz", NPOS_UNSUPPORTED, "array images: element type '|O'");
+    put_npz("images.npy", HEAD("|u1", "True", "(2, 2, 2)"), 8, 0);
+    open_fails("x.npz", NPOS_UNSUPPORTED, "Fortran order");
+    put_npz("images.npy", HEAD("|u1", "False", "(2, 2, 2)"), 8, 8);
+    open_fails("x.npz", NPOS_BAD_DATA, "'images.npy' is damaged: it does not unpack");
+    put_npz("images.npy", HEAD("|u1", "False", "(2, 2, 2)"), 8, 12);
+    open_fails("x.npz", NPOS_UNSUPPORTED, "'images.npy' is encrypted or packed in a rare way");
+#undef HEAD
+}
+
+static void npz_with_wrong_labels(void **state) {
+    (void)state;
+    file_bytes file = read_golden("plain.npz");
+    for (size_t i = 0; i + 9 < file.size; i++)
+        if (memcmp(file.bytes + i, "arr_1.npy", 9) == 0)
+            memcpy(file.bytes + i, "arr_2.npy", 9);
+    put_bytes(folder, "x.npz", file.bytes, file.size);
+    npi_dataset *set;
+    CHECK_OK(npi_dataset_open(check_path(folder, "x.npz"), &set));
+    assert_int_equal(npi_dataset_classes(set), 0);
+    npi_dataset_close(set);
+    npi_free(file.bytes);
+    put_bytes(folder, "y/classes.txt", "a\nb\n", 4);
+    file = read_golden("plain.npz");
+    put_bytes(folder, "y/x.npz", file.bytes, file.size);
+    npi_free(file.bytes);
+    CHECK_FAILS(npi_dataset_open(check_path(folder, "y/x.npz"), &set), NPOS_BAD_DATA,
+                "classes.txt: 2 class names, expected 5");
+}
+
+/* 40 bytes that claim to unpack to 4 GB, in the directory as in the header. */
+static void an_npz_that_is_a_bomb(void **state) {
+    (void)state;
+    file_bytes file = read_golden("deflated.npz");
+    for (size_t i = 0; i + 46 < file.size; i++)
+        if (memcmp(file.bytes + i, "PK\x01\x02", 4) == 0)
+            memcpy(file.bytes + i + 24, "\xfe\xff\xff\xff", 4);
+    put_bytes(folder, "x.npz", file.bytes, file.size);
+    open_fails("x.npz", NPOS_BAD_DATA, "bytes to 4294967294");
+    npi_free(file.bytes);
+}
+
+static void npz_cut_and_changed(void **state) {
+    (void)state;
+    cut_everywhere("plain.npz", "cut.npz", 11);
+    cut_everywhere("deflated.npz", "cut.npz", 11);
+    change_everywhere("plain.npz", "changed.npz", 3);
+    change_everywhere("deflated.npz", "changed.npz", 3);
+    change_everywhere("named.npz", "changed.npz", 5);
+}
+
 /* ---- all of them --------------------------------------------------------------------------------- */
 
 static void out_of_memory(void **state) {
     (void)state;
     static const char *const goldens[] = {"svhn_test.mat", "again_5.pickle",
-                                          "cifar-100-python.tar.gz"};
+                                          "cifar-100-python.tar.gz", "deflated.npz"};
     for (size_t i = 0; i < sizeof goldens / sizeof *goldens; i++) {
         file_bytes file = read_golden(goldens[i]);
         put_bytes(folder, goldens[i], file.bytes, file.size);
@@ -397,12 +471,22 @@ static void out_of_memory(void **state) {
 int main(void) {
 #define CASE(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
     const struct CMUnitTest tests[] = {
-        CASE(matlab_files_with_lying_shapes), CASE(matlab_files_with_wrong_labels),
-        CASE(matlab_files_of_other_versions), CASE(a_matlab_file_that_is_a_bomb),
-        CASE(matlab_files_cut_and_changed),   CASE(pickles_with_code),
-        CASE(pickles_that_are_no_batches),    CASE(pickles_with_lying_arrays),
-        CASE(batches_with_wrong_labels),      CASE(folders_of_batches),
-        CASE(pickles_cut_and_changed),        CASE(out_of_memory),
+        CASE(matlab_files_with_lying_shapes),
+        CASE(matlab_files_with_wrong_labels),
+        CASE(matlab_files_of_other_versions),
+        CASE(a_matlab_file_that_is_a_bomb),
+        CASE(matlab_files_cut_and_changed),
+        CASE(pickles_with_code),
+        CASE(pickles_that_are_no_batches),
+        CASE(pickles_with_lying_arrays),
+        CASE(batches_with_wrong_labels),
+        CASE(folders_of_batches),
+        CASE(pickles_cut_and_changed),
+        CASE(npz_with_other_arrays),
+        CASE(npz_with_wrong_labels),
+        CASE(an_npz_that_is_a_bomb),
+        CASE(npz_cut_and_changed),
+        CASE(out_of_memory),
     };
 #undef CASE
     return cmocka_run_group_tests(tests, NULL, NULL);

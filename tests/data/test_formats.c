@@ -200,6 +200,33 @@ static void cifar_pickled_again_by_python_3(void **state) {
     check_part(golden("again_5.pickle"), "cifar10", 0, 1);
 }
 
+static void npz_archives(void **state) {
+    (void)state;
+    check_part(golden("named.npz#train"), "npz", 0, 5);
+    check_part(golden("named.npz#test"), "npz", 7, 3);
+    check_part(golden("deflated.npz"), "npz", 0, 10);
+    check_part(golden("deflated.npz#test"), "npz", 8, 2); /* validation stands in for test */
+    check_part(golden("plain.npz"), "npz", 0, 10);
+    npi_dataset *set = open_set(golden("named.npz#test"));
+    assert_string_equal(npi_dataset_format(set), "npz");
+    assert_int_equal(npi_dataset_classes(set), 5); /* as in training */
+    assert_string_equal(name_of(set, 2), "named.npz/test_images[2]");
+    npi_dataset_close(set);
+    set = open_set(golden("named.npz")); /* train, test, val */
+    assert_int_equal(npi_dataset_count(set), 10);
+    assert_string_equal(name_of(set, 8), "named.npz/val_images[0]");
+    npi_dataset_close(set);
+    assert_true(npi_dataset_has_split(golden("deflated.npz"), "test"));
+    assert_false(npi_dataset_has_split(golden("plain.npz"), "test"));
+    char *folder = check_folder();
+    copy_golden("plain.npz", folder, "n/x.npz");
+    put_text(folder, "n/classes.txt", "red\ngreen\nblue\nblack\nwhite\n");
+    set = open_set(check_path(folder, "n/x.npz#class=black,white"));
+    assert_int_equal(npi_dataset_count(set), 2);
+    npi_dataset_close(set);
+    check_remove(folder);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(svhn_as_matlab_files),
@@ -209,6 +236,7 @@ int main(void) {
         cmocka_unit_test(cifar_10_python),
         cmocka_unit_test(cifar_100_python),
         cmocka_unit_test(cifar_pickled_again_by_python_3),
+        cmocka_unit_test(npz_archives),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -121,10 +121,23 @@ def cifar():
         (HERE / f"again_{protocol}.pickle").write_bytes(again)
 
 
+def npz():
+    images = pattern(10, 4, 6, 3, 2)
+    labels = np.array([0, 4, 2, 0, 1, 3, 0, 1, 2, 0])
+    np.savez(HERE / "named.npz", train_images=images[:5], val_images=images[5:7], test_images=images[7:],
+             train_labels=labels[:5, None].astype(np.uint8), val_labels=labels[5:7, None].astype(np.uint8),
+             test_labels=labels[7:, None].astype(np.uint8))
+    np.savez_compressed(HERE / "deflated.npz", x_train=images[:8], y_train=labels[:8], x_val=images[8:],
+                        y_val=labels[8:])
+    np.savez(HERE / "plain.npz", images, labels.astype(np.int32))
+    expect("npz", images, labels)
+
+
 def main():
     HERE.mkdir(exist_ok=True)
     svhn()
     cifar()
+    npz()
 
 
 if __name__ == "__main__":
