@@ -228,10 +228,11 @@ static npos_status take_items(const item *items, int64_t count, unsigned chosen,
         order[source->count++] = items[i].index;
     }
     if (bare && source->classes > 0)
-        return npi_fail(NPOS_BAD_DATA,
-                        "%s: %s lies beside class folders (%s ...), expected all images in class "
-                        "folders or none",
-                        source->path, bare, source->class_names[0]);
+        return npi_hint(npi_fail(NPOS_BAD_DATA,
+                                 "%s: %s lies beside class folders (%s ...), expected all images "
+                                 "in class folders or none",
+                                 source->path, bare, source->class_names[0]),
+                        "flat:%s takes all of them, without labels", source->path);
     if (source->classes == 0) {
         npi_free(source->labels);
         source->labels = NULL;
@@ -247,11 +248,13 @@ npos_status npi_tree_build(char *const *paths, int64_t count, npi_split split, n
     if (count == 0)
         return npi_fail(NPOS_BAD_DATA, "%s: no images, expected JPEG or PNG files in class folders",
                         source->path);
-    size_t skip = common_length(paths, count);
+    size_t skip = source->flat ? 0 : common_length(paths, count);
     unsigned present, chosen = 1u;
-    bool has_splits = find_splits(paths, count, skip, &present);
+    bool has_splits = !source->flat && find_splits(paths, count, skip, &present);
     if (!has_splits && split != NPI_SPLIT_ALL)
-        return npi_no_split(source, split, "expected folders train and test and no others");
+        return npi_no_split(source, split,
+                            source->flat ? "flat: takes all images"
+                                         : "expected folders train and test and no others");
     if (has_splits) {
         chosen = chosen_splits(present, split);
         if (chosen == 0)
@@ -274,6 +277,12 @@ npos_status npi_tree_build(char *const *paths, int64_t count, npi_split split, n
             status = npi_fail(NPOS_BAD_DATA, "%s: %s is there twice", source->path, items[i].path);
             goto done;
         }
+    if (source->flat) {
+        for (int64_t i = 0; i < count; i++)
+            (*order)[i] = items[i].index;
+        source->count = count;
+        goto done;
+    }
     NPI_TRY_GOTO(choose_classes(items, count, chosen, source), done);
     status = take_items(items, count, chosen, source, *order);
 done:

@@ -7,6 +7,8 @@
  *    splits.
  * 3. Below that, the first folder is the class; files without one are images without labels.
  *
+ * Of a flat source (npi_source.flat) all files are images without labels, wherever they lie.
+ *
  * The classes of a split are numbered as in train, in the order of their names, unless the split
  * has classes of its own that train lacks. */
 #ifndef NPI_DATA_CLASS_TREE_H

@@ -21,6 +21,7 @@ const char *npi_split_name(npi_split split);
 typedef struct npi_source {
     const npi_data_format *format;
     char *path;
+    bool flat; /* class folders and splits are not looked at: set by format_flat */
     int64_t count;
     int classes;
     char **class_names; /* [classes]; NULL: the numbers as text */

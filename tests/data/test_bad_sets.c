@@ -348,11 +348,13 @@ static void out_of_memory(void **state) {
     const uint8_t values[32] = {0};
     CHECK_OK(npi_npy_write(check_path(folder, "x.npy"), NPI_U8, 3, (int64_t[]){2, 4, 4}, values));
     CHECK_OK(npi_npy_write(check_path(folder, "labels.npy"), NPI_U8, 1, (int64_t[]){2}, values));
+    put_text(folder, "l.txt", "s/train/cat/1.png n01440764\ns/test/dog/2.png n01751748\n");
     static const char *const specs[] = {"s#train#class=cat", "s.tar#train#class!=cat",
                                         "i#train#class=1",   "c#train",
-                                        "x.npy#class=0",     "fashion"};
+                                        "x.npy#class=0",     "fashion",
+                                        "l.txt#first=1"};
     npi_transform transform = {5, 3, NPI_BILINEAR};
-    for (int i = 0; i < 6; i++) {
+    for (size_t i = 0; i < sizeof specs / sizeof *specs; i++) {
         npos_status status = NPOS_OUT_OF_MEMORY;
         const char *spec = check_path(folder, specs[i]);
         for (int n = 1; status != NPOS_OK; n++) {
