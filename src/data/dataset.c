@@ -40,7 +40,8 @@ static npos_status recognise(const npi_spec *spec, const npi_data_format **out) 
                     : npi_hint(npi_fail(NPOS_BAD_DATA,
                                         "%s: a format that npos does not know, or damaged",
                                         spec->path),
-                               "known are folders of images, tar and zip archives of them, CIFAR "
+                               "known are folders of images, tar and zip archives of them, "
+                               "WebDataset shards, CIFAR "
                                "binary or Python, idx, .npy, .npz, SVHN's .mat");
     return npi_fail(NPOS_NOT_FOUND, "%s: no such file or folder", spec->path);
 }

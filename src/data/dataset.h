@@ -39,7 +39,7 @@ NPOS_MUST_CHECK npos_status npi_dataset_name(const npi_dataset *set, int64_t i, 
 /* Decodes image i as it is stored.  The error names the file. */
 NPOS_MUST_CHECK npos_status npi_dataset_decode(const npi_dataset *set, int64_t i, npi_image *out);
 /* *out = a number that changes with what is stored of image i, without decoding it: of files in a
- * folder their size, of all else xxh3 of the stored bytes or pixels. */
+ * folder or a shard their size, of all else xxh3 of the stored bytes or pixels. */
 NPOS_MUST_CHECK npos_status npi_dataset_stamp(const npi_dataset *set, int64_t i, uint64_t *out);
 const char *
 npi_dataset_format(const npi_dataset *set); /* its name in data/formats.c: "folder", "idx", ... */

@@ -442,6 +442,99 @@ static void npz_cut_and_changed(void **state) {
     change_everywhere("named.npz", "changed.npz", 5);
 }
 
+/* ---- WebDataset ---------------------------------------------------------------------------------- */
+
+/* FOLDER/x.tar becomes a shard of a good sample, and one of these two members. */
+static void put_shard(const char *first, const char *text, const char *second, const char *more) {
+    struct archive *a = pack_open(check_path(folder, "x.tar"), "tar");
+    pack_bytes(a, "1.cls", "0", 1);
+    pack_png(a, "1.png", 4, 3, 1);
+    pack_bytes(a, first, text, strlen(text));
+    if (second && more)
+        pack_bytes(a, second, more, strlen(more));
+    else if (second)
+        pack_png(a, second, 4, 3, 1);
+    pack_close(a);
+}
+
+static void shards_with_wrong_samples(void **state) {
+    (void)state;
+    put_shard("2.cls", "cat", "2.png", NULL);
+    open_fails("x.tar", NPOS_BAD_DATA, "member 2.cls is no label");
+    put_shard("2.cls", "-1", "2.png", NULL);
+    open_fails("x.tar", NPOS_BAD_DATA, "member 2.cls is no label");
+    put_shard("2.cls", "99999999999999999999", "2.png", NULL);
+    open_fails("x.tar", NPOS_BAD_DATA, "member 2.cls is no label");
+    put_shard("2.cls", "", "2.png", NULL);
+    open_fails("x.tar", NPOS_BAD_DATA, "member 2.cls is no label");
+    put_shard("2.json", "{\"label\": \"cat\"}", "2.png", NULL);
+    open_fails("x.tar", NPOS_BAD_DATA, "member 2.json is no label");
+    put_shard("2.json", "{\"label\": ", "2.png", NULL);
+    open_fails("x.tar", NPOS_BAD_DATA, "member 2.json is no JSON");
+    put_shard("2.json", "{\"caption\": 1}", "2.png", NULL);
+    open_fails("x.tar", NPOS_BAD_DATA, "sample 2.png has no label, unlike those before");
+    put_shard("2.txt", "a cat", "2.png", NULL);
+    open_fails("x.tar", NPOS_BAD_DATA, "sample 2.png has no label");
+    put_shard("2.cls", "1", NULL, NULL);
+    open_fails("x.tar", NPOS_BAD_DATA, "the sample of 2.cls has no image");
+    put_shard("2.cls", "1", "2.png", "");
+    open_fails("x.tar", NPOS_BAD_DATA, "member 2.png is empty");
+    put_shard("2.cls", "1", "2.png", "no image");
+    npi_dataset *set;
+    npi_image image;
+    CHECK_OK(npi_dataset_open(check_path(folder, "x.tar"), &set));
+    CHECK_FAILS(npi_dataset_decode(set, 1, &image), NPOS_BAD_DATA, "x.tar: 2.png: ");
+    npi_dataset_close(set);
+    put_shard("../2.cls", "1", "../2.png", NULL);
+    open_fails("x.tar", NPOS_BAD_DATA, "../2.cls leads out of the archive");
+    put_shard("/2.cls", "1", "2.png", NULL);
+    open_fails("x.tar", NPOS_BAD_DATA, "/2.cls has an absolute path");
+}
+
+static void shards_that_are_not_there(void **state) {
+    (void)state;
+    put_shard("2.cls", "1", "2.png", NULL);
+    open_fails("x.tar#train", NPOS_NOT_FOUND, "expected shards with train, test or val");
+    npi_dataset *set;
+    CHECK_FAILS(npi_dataset_open(check_path(folder, "y-{0..3}.tar"), &set), NPOS_NOT_FOUND,
+                "no such file or folder");
+    file_bytes file = read_golden("shard-train-000.tar");
+    put_bytes(folder, "y-0.tar", file.bytes, file.size);
+    CHECK_FAILS(npi_dataset_open(check_path(folder, "y-{0..3}.tar"), &set), NPOS_NOT_FOUND,
+                "y-1.tar: no such file");
+    CHECK_FAILS(npi_dataset_open(check_path(folder, "y-{3..0}.tar"), &set), NPOS_NOT_FOUND,
+                "no such file or folder");
+    CHECK_FAILS(npi_dataset_open(check_path(folder, "y-{0..999999999}.tar"), &set), NPOS_NOT_FOUND,
+                "");
+    /* cut while it is in use */
+    CHECK_OK(npi_dataset_open(check_path(folder, "y-0.tar"), &set));
+    put_bytes(folder, "y-0.tar", file.bytes, 1024);
+    npi_image image;
+    CHECK_FAILS(npi_dataset_decode(set, 1, &image), NPOS_BAD_DATA, "has become shorter");
+    npi_dataset_close(set);
+    npi_free(file.bytes);
+}
+
+/* A cut between two members is no damage that anyone could see. */
+static void shards_cut_and_changed(void **state) {
+    (void)state;
+    file_bytes file = read_golden("shard-train-001.tar");
+    for (size_t size = 513; size < 2 * 4096; size += 37) {
+        npi_dataset *set;
+        char spec[900];
+        size_t before = npi_memory_now();
+        put_bytes(folder, "cut.tar", file.bytes, size);
+        snprintf(spec, sizeof spec, "webdataset:%s/cut.tar", folder);
+        if (npi_dataset_open(spec, &set) == NPOS_OK)
+            npi_dataset_close(set);
+        else if (!strstr(npos_error_message(), "cut.tar"))
+            fail_msg("'%s' does not name the file", npos_error_message());
+        assert_true(npi_memory_now() == before);
+    }
+    npi_free(file.bytes);
+    change_everywhere("shard-train-001.tar", "changed.tar", 19);
+}
+
 /* ---- all of them --------------------------------------------------------------------------------- */
 
 static void out_of_memory(void **state) {
@@ -486,6 +579,9 @@ int main(void) {
         CASE(npz_with_wrong_labels),
         CASE(an_npz_that_is_a_bomb),
         CASE(npz_cut_and_changed),
+        CASE(shards_with_wrong_samples),
+        CASE(shards_that_are_not_there),
+        CASE(shards_cut_and_changed),
         CASE(out_of_memory),
     };
 #undef CASE

@@ -227,6 +227,61 @@ static void npz_archives(void **state) {
     check_remove(folder);
 }
 
+static void webdataset_shards(void **state) {
+    (void)state;
+    char folder[512];
+    snprintf(folder, sizeof folder, "%s", check_folder());
+    check_part(golden("shard-train-000.tar"), "shards", 0, 2);
+    check_part(golden("shard-train-{000..001}.tar"), "shards", 0, 4);
+    check_part(golden("shard-{train,val}-*.tar"), "shards", 0, 5);
+    check_part(golden("shard-*-000.tar#test"), "shards", 4, 1);
+    copy_golden("shard-train-000.tar", folder, "w [1]/train-0.tar");
+    copy_golden("shard-train-001.tar", folder, "w [1]/train-1.tar");
+    copy_golden("shard-val-000.tar", folder, "w [1]/val-0.tar");
+    put_text(folder, "w [1]/classes.txt", "red\ngreen\nblue\nwhite\n");
+    check_part(check_path(folder, "w [1]"), "shards", 0, 5);
+    check_part(check_path(folder, "w [1]#train"), "shards", 0, 4);
+    npi_dataset *set = open_set(check_path(folder, "w [1]#test"));
+    assert_string_equal(npi_dataset_format(set), "webdataset");
+    assert_string_equal(npi_dataset_class_name(set, npi_dataset_label(set, 0)), "white");
+    assert_string_equal(name_of(set, 0), "val-0.tar/0005.png");
+    uint64_t stamp;
+    CHECK_OK(npi_dataset_stamp(set, 0, &stamp));
+    assert_true(stamp > 0);
+    npi_dataset_close(set);
+    assert_true(npi_dataset_has_split(check_path(folder, "w [1]"), "test"));
+    assert_false(npi_dataset_has_split(check_path(folder, "w [1]/val-0.tar"), "train"));
+    check_remove(folder);
+}
+
+/* GNU tar's long names, hidden members, samples without labels, an image beside others. */
+static void webdataset_of_other_makers(void **state) {
+    (void)state;
+    char *folder = check_folder(), name[256];
+    file_bytes png = make_plain_png(4, 3, 7);
+    struct archive *a = pack_open(check_path(folder, "x.tar"), "tar");
+    for (int i = 0; i < 3; i++) {
+        snprintf(name, sizeof name, "./%0200d.json", i);
+        pack_bytes(a, name, "{\"caption\": \"a dog\"}", 20);
+        snprintf(name, sizeof name, "./%0200d.PNG", i);
+        pack_bytes(a, name, png.bytes, png.size);
+        snprintf(name, sizeof name, "./%0200d.txt", i);
+        pack_bytes(a, name, "a dog", 5);
+    }
+    pack_bytes(a, "._hidden.png", "no image", 8);
+    pack_close(a);
+    npi_free(png.bytes);
+    npi_dataset *set = open_set(check_path(folder, "x.tar"));
+    assert_string_equal(npi_dataset_format(set), "webdataset");
+    assert_int_equal(npi_dataset_count(set), 3);
+    assert_int_equal(npi_dataset_classes(set), 0);
+    snprintf(name, sizeof name, "x.tar/%0200d.PNG", 2);
+    assert_string_equal(name_of(set, 2), name);
+    assert_int_equal(first_value(set, 2), 7);
+    npi_dataset_close(set);
+    check_remove(folder);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(svhn_as_matlab_files),
@@ -237,6 +292,8 @@ int main(void) {
         cmocka_unit_test(cifar_100_python),
         cmocka_unit_test(cifar_pickled_again_by_python_3),
         cmocka_unit_test(npz_archives),
+        cmocka_unit_test(webdataset_shards),
+        cmocka_unit_test(webdataset_of_other_makers),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -9,7 +9,7 @@
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
     static const char *const formats[] = {
-        "", "idx:", "cifar:", "npy:", "archive:", "mat:", "cifar-py:", "npz:"};
+        "", "idx:", "cifar:", "npy:", "archive:", "mat:", "cifar-py:", "npz:", "webdataset:"};
     char spec[128], *name;
     npi_dataset *set = NULL;
     if (size < 1)

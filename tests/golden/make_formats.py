@@ -2,9 +2,9 @@
 """Writes tests/golden/formats/: small sets of images in the formats that others use, and what is in them.
 
 Of each set NAME there are the file as its own library writes it, NAME.npy (uint8 [N][H][W][C]) and
-NAME_labels.npy (int32).  Made with NumPy 2.4, SciPy 1.17 and Pillow 13:
+NAME_labels.npy (int32).  Made with NumPy 2.4, SciPy 1.17, Pillow 13 and webdataset 1.0:
 
-    pip install numpy scipy pillow && tests/golden/make_formats.py
+    pip install numpy scipy pillow webdataset && tests/golden/make_formats.py
 """
 import gzip
 import io
@@ -14,7 +14,9 @@ import struct
 import tarfile
 
 import numpy as np
+import PIL.Image
 import scipy.io
+import webdataset
 
 HERE = pathlib.Path(__file__).parent / "formats"
 
@@ -133,11 +135,35 @@ def npz():
     expect("npz", images, labels)
 
 
+def shards():
+    images = pattern(5, 3, 4, 3, 3)
+    labels = [2, 0, 1, 2, 3]
+
+    def png(i):
+        out = io.BytesIO()
+        PIL.Image.fromarray(images[i]).save(out, "PNG")
+        return out.getvalue()
+
+    long_key = "a_long_name/" * 8 + "of_more_than_100_characters"
+    keys = ["n01/0001", "n02/0002", "0003", long_key, "0005"]
+    with webdataset.TarWriter(str(HERE / "shard-train-000.tar"), mtime=0) as tar:
+        for i in range(2):
+            tar.write({"__key__": keys[i], "png": png(i), "cls": labels[i]})
+    with webdataset.TarWriter(str(HERE / "shard-train-001.tar"), mtime=0) as tar:
+        for i in (2, 3):
+            tar.write({"__key__": keys[i], "json": {"label": labels[i], "caption": "no word"},
+                       "mask.png": png(0), "png": png(i), "txt": "a caption"})
+    with webdataset.TarWriter(str(HERE / "shard-val-000.tar"), mtime=0) as tar:
+        tar.write({"__key__": keys[4], "png": png(4), "cls": labels[4], "json": {"label": 99}})
+    expect("shards", images, labels)
+
+
 def main():
     HERE.mkdir(exist_ok=True)
     svhn()
     cifar()
     npz()
+    shards()
 
 
 if __name__ == "__main__":
