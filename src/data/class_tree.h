@@ -20,7 +20,7 @@
  * archivers, and text, tables and documents by name. */
 bool npi_tree_side_file(const char *path);
 
-/* Whether the name ends as those of JPEG and PNG files do. */
+/* Whether the name ends as those of images do. */
 bool npi_tree_image_name(const char *path);
 
 /* Whether a file could be part of the split, as far as its path alone tells. */

@@ -20,7 +20,7 @@ typedef struct npi_image {
 } npi_image;
 void npi_image_clear(npi_image *image);
 
-/* Decodes one JPEG or PNG file. */
+/* Decodes one file (data/image_decode.h). */
 NPOS_MUST_CHECK npos_status npi_image_read(const char *path, npi_image *out);
 
 typedef struct npi_dataset npi_dataset;

@@ -1,5 +1,6 @@
 #!/usr/bin/env python3
-"""Writes tests/golden/formats/: small sets of images in the formats that others use, and what is in them.
+"""Writes tests/golden/formats/: small sets of images in the formats that others use, and what is in them; and
+into tests/golden/images/ images of all kinds that are read, with what Pillow makes of them.
 
 Of each set NAME there are the file as its own library writes it, NAME.npy (uint8 [N][H][W][C]) and
 NAME_labels.npy (int32).  Made with NumPy 2.4, SciPy 1.17, Pillow 13 and webdataset 1.0:
@@ -12,6 +13,7 @@ import pathlib
 import pickle
 import struct
 import tarfile
+import zlib
 
 import numpy as np
 import PIL.Image
@@ -158,12 +160,151 @@ def shards():
     expect("shards", images, labels)
 
 
+def png_file(width, height, depth, color, rows, *chunks):
+    """A PNG of any kind; rows: the bytes of each."""
+    def chunk(name, data):
+        return struct.pack(">I", len(data)) + name + data + struct.pack(">I", zlib.crc32(name + data))
+    return (b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", struct.pack(">IIBBBBB", width, height, depth, color, 0, 0, 0))
+            + b"".join(chunk(*c) for c in chunks)
+            + chunk(b"IDAT", zlib.compress(b"".join(b"\0" + row for row in rows), 9)) + chunk(b"IEND", b""))
+
+
+def bmp_file(width, height, bits, pixels, palette=b"", compression=0, masks=b"", header=40, colors=0):
+    """A bitmap of any kind; height < 0: top down."""
+    if header == 12:
+        head = struct.pack("<IHHHH", 12, width, height, 1, bits)
+    else:
+        head = struct.pack("<IiiHHIIiiII", header, width, height, 1, bits, compression, len(pixels), 0, 0, colors, 0)
+        head += masks + bytes(max(0, header - 40 - len(masks)))
+    offset = 14 + len(head) + len(palette)
+    return struct.pack("<2sIII", b"BM", offset + len(pixels), 0, offset) + head + palette + pixels
+
+
+def bmp_rows(rows):
+    """Rows padded to 4 bytes, the lowest first."""
+    return b"".join(bytes(row) + bytes(-len(row) % 4) for row in reversed(rows))
+
+
+def decoders():
+    here, made = HERE.parent / "images", []
+    width, height = 13, 9
+    rgb = pattern(1, height, width, 3, 10)[0]
+    alpha = np.linspace(0, 255, width * height).astype(np.uint8).reshape(height, width)
+    grey = rgb[..., 0]
+    image, l = PIL.Image.fromarray(rgb), PIL.Image.fromarray(grey)
+    rgba = PIL.Image.fromarray(np.dstack([rgb, alpha]))
+
+    def put(name, data):
+        (here / name).write_bytes(data)
+        made.append(name)
+
+    def save(name, source, **options):
+        out = io.BytesIO()
+        source.save(out, **options)
+        put(name, out.getvalue())
+
+    # PNG: 16 bits of all colours, few bits of grey, transparent colours
+    deep = np.random.default_rng(11).integers(0, 65536, (height, width, 4)).astype(">u2")
+    deep[0, :4] = [[0] * 4, [1] * 4, [255] * 4, [256] * 4]
+    low = (deep[..., 0] % 700).astype(">u2")  # about where Pillow clips grey
+    put("grey16.png", png_file(width, height, 16, 0, [r.tobytes() for r in low]))
+    put("grey16_clear.png", png_file(width, height, 16, 0, [r.tobytes() for r in low], (b"tRNS", b"\0\1")))
+    put("grey_alpha16.png", png_file(width, height, 16, 4, [r.tobytes() for r in deep[..., :2]]))
+    put("rgb16.png", png_file(width, height, 16, 2, [r.tobytes() for r in deep[..., :3]]))
+    put("rgba16.png", png_file(width, height, 16, 6, [r.tobytes() for r in deep]))
+    for bits in (1, 2, 4):
+        rows = [np.packbits(np.unpackbits((row >> (8 - bits))[:, None], axis=1)[:, 8 - bits:].ravel()).tobytes() for row in grey]
+        put(f"grey_bits{bits}.png", png_file(width, height, bits, 0, rows))
+        put(f"grey_bits{bits}_clear.png", png_file(width, height, bits, 0, rows, (b"tRNS", b"\0\1")))
+    # JPEG
+    save("grey_progressive.jpg", l, format="JPEG", progressive=True, quality=70)
+    save("rgb_stored.jpg", image, format="JPEG", keep_rgb=True, quality=90)
+    save("rgb422_restart.jpg", image, format="JPEG", subsampling=1, restart_marker_blocks=1, quality=85)
+    save("one_pixel.jpg", image.crop((0, 0, 1, 1)), format="JPEG")
+    cmyk = PIL.Image.merge("CMYK", [*image.split(), PIL.Image.fromarray(alpha)])
+    save("cmyk_progressive.jpg", cmyk, format="JPEG", progressive=True, quality=85)
+    plain = io.BytesIO()
+    cmyk.save(plain, format="JPEG", quality=85)
+    data = plain.getvalue()
+    at = data.index(b"\xff\xee")  # without Adobe's marker Pillow inverts all the same
+    put("cmyk_no_marker.jpg", data[:at] + data[at + 2 + struct.unpack(">H", data[at + 2:at + 4])[0]:])
+    for turn in (2, 3, 8):
+        exif = PIL.Image.Exif()
+        exif[0x0112] = turn
+        save(f"turned{turn}.jpg", image, format="JPEG", quality=85, exif=exif)
+    # WebP
+    save("rgb_lossless.webp", image, format="WEBP", lossless=True)
+    save("rgba_lossless.webp", rgba, format="WEBP", lossless=True, exact=True)
+    save("lossless_cleared.webp", rgba, format="WEBP", lossless=True, exact=False)
+    save("lossy_rgb.webp", image, format="WEBP", quality=80)
+    save("lossy_rgba.webp", rgba, format="WEBP", quality=60, alpha_quality=80)
+    save("lossless_animated.webp", rgba, format="WEBP", lossless=True, exact=True, save_all=True, duration=50,
+         append_images=[rgba.transpose(PIL.Image.Transpose.FLIP_TOP_BOTTOM)])
+    # BMP
+    save("rgb.bmp", image, format="BMP")
+    save("grey.bmp", l, format="BMP")
+    save("bits1.bmp", l.convert("1"), format="BMP")
+    save("palette.bmp", image.quantize(40), format="BMP")
+    save("rgba.bmp", rgba, format="BMP")
+    palette = np.random.default_rng(12).integers(0, 256, (256, 4)).astype(np.uint8).tobytes()
+    nibbles = [bytes(a << 4 | b for a, b in zip(*[iter([int(v) >> 4 for v in row] + [0])] * 2)) for row in grey]
+    put("palette4.bmp", bmp_file(width, height, 4, bmp_rows(nibbles), palette[:64], colors=16))
+    put("palette4_short.bmp", bmp_file(width, height, 4, bmp_rows(nibbles), palette[:40], colors=10))
+    put("palette4_os2.bmp", bmp_file(width, height, 4, bmp_rows(nibbles), palette[:48], header=12))
+    bits = [np.packbits(row >> 7).tobytes() for row in grey]
+    put("palette1.bmp", bmp_file(width, height, 1, bmp_rows(bits), palette[:8]))
+    bgr = [row[:, ::-1].tobytes() for row in rgb]
+    put("rgb_os2.bmp", bmp_file(width, height, 24, bmp_rows(bgr), header=12))
+    put("top_down.bmp", bmp_file(width, -height, 24, bmp_rows(bgr[::-1])))
+    words = [deep[i, :, 0].astype("<u2").tobytes() for i in range(height)]
+    put("rgb555.bmp", bmp_file(width, height, 16, bmp_rows(words)))
+    put("rgb555_masks.bmp", bmp_file(width, height, 16, bmp_rows(words), compression=3,
+                                     masks=struct.pack("<III", 0x7C00, 0x3E0, 0x1F)))
+    put("rgb565.bmp", bmp_file(width, height, 16, bmp_rows(words), compression=3,
+                               masks=struct.pack("<III", 0xF800, 0x7E0, 0x1F)))
+    quads = [deep[i, :, :2].astype("<u2").tobytes() for i in range(height)]
+    for name, masks, header in (("bgrx", (0xFF0000, 0xFF00, 0xFF), 40), ("xbgr", (0xFF000000, 0xFF0000, 0xFF00), 40),
+                                ("abgr", (0xFF000000, 0xFF0000, 0xFF00, 0xFF), 56),
+                                ("rgba", (0xFF, 0xFF00, 0xFF0000, 0xFF000000), 124),
+                                ("bgar", (0xFF000000, 0xFF00, 0xFF, 0xFF0000), 108), ("none", (0, 0, 0, 0), 124)):
+        put(f"masks_{name}.bmp", bmp_file(width, height, 32, bmp_rows(quads), compression=3, header=header,
+                                          masks=struct.pack(f"<{len(masks)}I", *masks)))
+    # 7 x 4: a run, the end of a row, plain values, a step, a run that is too long, the end
+    codes8 = bytes([5, 200, 0, 0, 0, 3, 1, 2, 3, 0, 4, 9, 0, 0, 0, 2, 2, 1, 9, 77, 0, 1])
+    put("rle8.bmp", bmp_file(7, 4, 8, codes8, palette, compression=1))
+    codes4 = bytes([5, 0x12, 0, 0, 0, 3, 0x34, 0x50, 4, 0x67, 0, 0, 0, 2, 2, 1, 9, 0x89, 0, 1])
+    put("rle4.bmp", bmp_file(7, 4, 4, codes4, palette[:64], compression=2))
+    # Netpbm
+    save("rgb.ppm", image, format="PPM")
+    save("grey.pgm", l, format="PPM")
+    save("bits1.pbm", l.convert("1"), format="PPM")
+    words = " ".join(str(v) for v in rgb.ravel())
+    put("plain.ppm", f"P3\n# a comment\n{width} {height}\n255\n{words}\n".encode())
+    put("plain_few.pgm", b"P2 4 2 5 0 1 2 3 # a comment\n4 5 3 2")
+    put("plain_wide.pgm", b"P2\n4 2\n1000\n0 1 2 3 4 5 500 1000\n")
+    put("plain.pbm", b"P1\n# bits\n5 3\n10110\n0 1 0 0 1\n11111\n")
+    put("few.pgm", f"P5 {width} {height} 100\n".encode() + (grey % 101).tobytes())
+    put("beyond.pgm", f"P5 {width} {height} 100\n".encode() + grey.tobytes())
+    put("few.ppm", f"P6\n{width} {height}\n#\n31\n".encode() + (rgb % 32).tobytes())
+    put("wide.ppm", f"P6 {width} {height} 65535\n".encode() + deep[..., :3].tobytes())
+    put("wide_few.ppm", f"P6 {width} {height} 1000\n".encode() + (deep[..., :3] % 1001).astype(">u2").tobytes())
+    put("wide.pgm", f"P5 {width} {height} 65535\n".encode() + low.tobytes())
+    put("wide_few.pgm", f"P5 {width} {height} 30000\n".encode() + low.tobytes())
+
+    for name in made:
+        opened = PIL.Image.open(here / name)
+        one = opened.mode in ("1", "L", "LA", "I", "I;16", "I;16B") or name == "grey_alpha16.png"  # there RGBA
+        pixels = np.asarray(opened.convert("RGB"))
+        np.save(here / (name + ".npy"), np.ascontiguousarray(pixels[..., 0] if one else pixels))
+
+
 def main():
     HERE.mkdir(exist_ok=True)
     svhn()
     cifar()
     npz()
     shards()
+    decoders()
 
 
 if __name__ == "__main__":
