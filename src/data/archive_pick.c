@@ -55,7 +55,7 @@ npos_status npi_archive_pick(const char *path, const char *const *names, int cou
             status = npi_fail(NPOS_BAD_DATA, "%s: two members are called %s", path, names[i]);
             goto done;
         }
-        NPI_TRY_GOTO(npi_walk_read_all(&w, "a part of the set"), done);
+        NPI_TRY_GOTO(npi_walk_read_all(&w), done);
         NPI_TRY_GOTO(npi_alloc(&out[i].bytes, w.got, 1, path), done);
         memcpy(out[i].bytes, w.buffer, w.got);
         out[i].size = w.got;

@@ -162,13 +162,10 @@ npos_status npi_walk_read(npi_walk *w, size_t size) {
     return NPOS_OK;
 }
 
-npos_status npi_walk_read_all(npi_walk *w, const char *expected) {
+npos_status npi_walk_read_all(npi_walk *w) {
     NPI_TRY(npi_walk_read(w, NPI_WALK_MEMBER_BYTES));
-    if (w->got == NPI_WALK_MEMBER_BYTES)
-        return npi_fail(NPOS_BAD_DATA, "%s: member %s is larger than %d MB", w->path, w->member,
-                        NPI_WALK_MEMBER_BYTES >> 20);
-    if (w->got == 0)
-        return npi_fail(NPOS_BAD_DATA, "%s: member %s is empty, expected %s", w->path, w->member,
-                        expected);
-    return NPOS_OK;
+    return w->got < NPI_WALK_MEMBER_BYTES
+               ? NPOS_OK
+               : npi_fail(NPOS_BAD_DATA, "%s: member %s is larger than %d MB", w->path, w->member,
+                          NPI_WALK_MEMBER_BYTES >> 20);
 }

@@ -55,8 +55,8 @@ NPOS_MUST_CHECK npos_status npi_walk_next(npi_walk *walk, bool *end);
 /* Reads on until `size` bytes of the member are in the buffer, or all. */
 NPOS_MUST_CHECK npos_status npi_walk_read(npi_walk *walk, size_t size);
 
-/* Reads the whole member, which must be of 1 to NPI_WALK_MEMBER_BYTES - 1 bytes; `expected` is for the message. */
-NPOS_MUST_CHECK npos_status npi_walk_read_all(npi_walk *walk, const char *expected);
+/* Reads the whole member, which must be of fewer than NPI_WALK_MEMBER_BYTES bytes. */
+NPOS_MUST_CHECK npos_status npi_walk_read_all(npi_walk *walk);
 
 void npi_walk_close(npi_walk *walk); /* a zeroed one is accepted */
 

@@ -64,6 +64,11 @@ NPOS_MUST_CHECK npos_status npi_resize(const npi_image *in, int height, int widt
                                        npi_interpolation interpolation, const float box[4],
                                        npi_image *out);
 
+/* An image that was left out of a set because it cannot be read, and the error that says so. */
+typedef struct npi_broken {
+    char *name, *why;
+} npi_broken;
+
 /* A set that a job works on: whole in memory at the model's size (npi_images_load), or open, its
  * images to be decoded one by one when they are needed (npi_images_open, data/stream.h). */
 typedef struct npi_images {
@@ -76,8 +81,10 @@ typedef struct npi_images {
     uint64_t hash;      /* loaded: xxh3 over the transformed pixels and the labels, in order; open:
                            0 until npi_images_stamp */
     char *spec;
-    npi_dataset *set; /* the open set, else NULL */
-    int64_t *chosen;  /* [count] numbers in the set; NULL: all of it */
+    npi_dataset *set;   /* the open set, else NULL */
+    int64_t *chosen;    /* [count] numbers in the set; NULL: all of it */
+    npi_broken *broken; /* [broken_count] those that npi_images_sift left out */
+    int64_t broken_count;
 } npi_images;
 
 /* Called now and then with what is done of `total`; returning a status other than NPOS_OK stops the
@@ -95,6 +102,13 @@ void npi_images_clear(npi_images *images);
 /* All of *out but the pixels and the hash; nothing is decoded.  limit and seed as npi_images_load. */
 NPOS_MUST_CHECK npos_status npi_images_open(const char *spec, const npi_transform *transform,
                                             int64_t limit, uint64_t seed, npi_images *out);
+
+/* Leaves those images out of an opened set that cannot be read, which decodes all of them once; the list
+ * of them is images->broken.  A set of which none is left is NPOS_BAD_DATA. */
+NPOS_MUST_CHECK npos_status npi_images_sift(npi_images *images, int threads,
+                                            npi_progress_fn *progress, void *context);
+/* Leaves those images out of an opened set for which out[i] is true. */
+NPOS_MUST_CHECK npos_status npi_images_drop(npi_images *images, const bool *out);
 
 /* Makes an opened set a loaded one: decodes all of it into memory. */
 NPOS_MUST_CHECK npos_status npi_images_fill(npi_images *images, const npi_transform *transform,

@@ -75,7 +75,7 @@ static npos_status read_member(packed *p, npi_walk *w) {
     }
     if (p->names_only || !npi_tree_may_be_in(w->member, p->split))
         return add_member(p, w, 0);
-    NPI_TRY(npi_walk_read_all(w, "an image"));
+    NPI_TRY(npi_walk_read_all(w));
     return add_member(p, w, w->got);
 }
 

@@ -186,9 +186,6 @@ static npos_status read_sample(npi_source *source, int shard, npi_tar_file *file
     }
     if (!image)
         return npi_fail(NPOS_BAD_DATA, "%s: the sample of %s has no image", path, files[0].name);
-    if (image->bytes == 0)
-        return npi_fail(NPOS_BAD_DATA, "%s: member %s is empty, expected an image", path,
-                        image->name);
     int32_t label = -1;
     if (cls || json)
         NPI_TRY(read_label(path, cls ? cls : json, &label));

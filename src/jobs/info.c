@@ -69,7 +69,7 @@ static json_t *device(const char *name) {
 /* The optional ones are null in a build without them. */
 static json_t *libraries(void) {
     json_t *object = json_object();
-    char text[64], webp_text[64];
+    char text[64];
     const char *archive = NULL, *jpeg = NULL, *png = NULL, *webp = NULL;
 #ifdef NPI_HAVE_ARCHIVE
     archive = archive_version_string(); /* "libarchive 3.6.2" */
@@ -82,6 +82,7 @@ static json_t *libraries(void) {
     png = png_get_libpng_ver(NULL);
 #endif
 #ifdef NPI_HAVE_WEBP
+    char webp_text[48];
     unsigned of_webp = (unsigned)WebPGetDecoderVersion();
     snprintf(webp_text, sizeof webp_text, "%u.%u.%u", of_webp >> 16, of_webp >> 8 & 255,
              of_webp & 255);

@@ -188,7 +188,7 @@ static void damaged_archives(void **state) {
     a = pack_open(check_path(folder, "hollow.tar"), "tar");
     pack_bytes(a, "cat/1.png", "", 0);
     pack_close(a);
-    OPEN_FAILS("hollow.tar", NPOS_BAD_DATA, "member cat/1.png is empty");
+    load_fails("hollow.tar", NPOS_BAD_DATA, "hollow.tar: cat/1.png: the file is empty");
 }
 
 /* 300 MB of zeros behind a PNG's first bytes pack to some 300 kB. */
