@@ -179,7 +179,8 @@ static npos_status read_rows(const bitmap *b, npi_image *out, bool grey, uint8_t
         if (b->bits <= 8) {
             for (int64_t x = 0; x < b->width; x++) {
                 int64_t bit = x * b->bits;
-                indices[x] = from[bit / 8] >> (8 - b->bits - bit % 8) & ((1 << b->bits) - 1);
+                indices[x] =
+                    (uint8_t)(from[bit / 8] >> (8 - b->bits - bit % 8) & ((1 << b->bits) - 1));
             }
             put_indices(b, indices, to, grey);
             continue;
@@ -220,9 +221,11 @@ static bool take_plain(runs *r, size_t told, bool four_bits) {
     size_t bytes = four_bits ? (count + 1) / 2 : count;
     if (bytes > r->size - r->at)
         return false;
-    for (size_t i = 0; i < count; i++)
-        r->indices[r->done++] =
+    for (size_t i = 0; i < count; i++) {
+        int value =
             four_bits ? r->bytes[r->at + i / 2] >> (i % 2 ? 0 : 4) & 15 : r->bytes[r->at + i];
+        r->indices[r->done++] = (uint8_t)value;
+    }
     r->at += bytes;
     r->x += told;
     r->at += r->at % 2;

@@ -367,7 +367,6 @@ static const struct {
     const char *name;
     npi_pickle_step *run;
     int argument;
-    bool arrays; /* only where arrays are read */
 } opcodes[256] = {
     [0x80] = {"PROTO", do_proto, 0},
     [0x95] = {"FRAME", do_frame, 0},
@@ -416,8 +415,8 @@ static const struct {
     ['L'] = {"LONG", NULL, 0},
     ['P'] = {"PERSID", NULL, 0},
     ['S'] = {"STRING", NULL, 0},
-    ['T'] = {"BINSTRING", do_bytes, 4, true},
-    ['U'] = {"SHORT_BINSTRING", do_bytes, 1, true},
+    ['T'] = {"BINSTRING", do_bytes, 4},
+    ['U'] = {"SHORT_BINSTRING", do_bytes, 1},
     ['V'] = {"UNICODE", NULL, 0},
     ['d'] = {"DICT", NULL, 0},
     ['g'] = {"GET", NULL, 0},
@@ -433,10 +432,15 @@ static const struct {
     [0x90] = {"ADDITEMS", NULL, 0},
     [0x91] = {"FROZENSET", NULL, 0},
     [0x92] = {"NEWOBJ_EX", NULL, 0},
-    [0x96] = {"BYTEARRAY8", do_bytes, 8, true},
+    [0x96] = {"BYTEARRAY8", do_bytes, 8},
     [0x97] = {"NEXT_BUFFER", NULL, 0},
     [0x98] = {"READONLY_BUFFER", NULL, 0},
 };
+
+/* Strings of Python 2, and bytearrays: torch writes neither. */
+static bool is_of_arrays(unsigned code) {
+    return code == 'T' || code == 'U' || code == 0x96;
+}
 
 static npos_status execute(npi_pickle_reader *r) {
     if (r->at == r->end || *r->at != 0x80)
@@ -455,7 +459,7 @@ static npos_status execute(npi_pickle_reader *r) {
         }
         if (!opcodes[code].name)
             return NPI_PICKLE_WRONG(r, NPOS_BAD_DATA, "0x%02x is not an opcode of pickles", code);
-        if (!opcodes[code].run || (opcodes[code].arrays && !r->arrays))
+        if (!opcodes[code].run || (is_of_arrays(code) && !r->arrays))
             return NPI_PICKLE_WRONG(r, NPOS_UNSUPPORTED,
                                     "opcode 0x%02x (%s), which %s does not write", code,
                                     opcodes[code].name, r->arrays ? "NumPy" : "torch");

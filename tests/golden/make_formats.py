@@ -298,6 +298,34 @@ def decoders():
         np.save(here / (name + ".npy"), np.ascontiguousarray(pixels[..., 0] if one else pixels))
 
 
+def photographs():
+    """Resize(size) and CenterCrop(size) of images as large, and as odd, as they come; a line a case as in transform.csv."""
+    sizes = [(375, 500), (500, 333), (683, 1024), (1200, 1600), (224, 224), (225, 224), (223, 231), (336, 337), (3, 4),
+             (1, 9), (9, 1), (2, 2), (40, 1500), (1500, 40), (224, 1999), (1024, 225), (2500, 300)]
+    filters = [PIL.Image.Resampling.BILINEAR, PIL.Image.Resampling.BICUBIC]
+    lines = [f"# Pillow {PIL.__version__}", "# height,width,channels,kind,size,out_channels,filter,crc32"]
+    for number, (height, width) in enumerate(sizes):
+        channels, kind = (3, 3, 1)[number % 3], number % 3
+        state, values = height * 1000003 + width * 1009 + channels, bytearray()  # as in tests/data/make_sets.h
+        for i in range(height * width * channels):
+            state = (state * 1664525 + 1013904223) & 0xFFFFFFFF
+            byte = state >> 24
+            values.append((255 if byte >= 128 else 0) if kind == 1 else byte if kind == 0
+                          else (i * 7 // channels + (byte >> 5)) & 255)
+        shape = (height, width, channels) if channels == 3 else (height, width)
+        image = PIL.Image.fromarray(np.frombuffer(bytes(values), np.uint8).reshape(shape)).convert("RGB")
+        for size in (224, 336):
+            for number_of_filter in (0, 1):
+                short = min(height, width)
+                to = [size if side == short else int(size * side / short) for side in (width, height)]
+                result = image if to == [width, height] else image.resize(to, filters[number_of_filter])
+                left, top = (int(round((side - size) / 2.0)) for side in to)
+                part = np.asarray(result.crop((left, top, left + size, top + size)))
+                lines.append(f"{height},{width},{channels},{kind},{size},3,{number_of_filter},"
+                             f"{zlib.crc32(part.tobytes()):08x}")
+    (HERE.parent / "images" / "photographs.csv").write_text("\n".join(lines) + "\n")
+
+
 def main():
     HERE.mkdir(exist_ok=True)
     svhn()
@@ -305,6 +333,7 @@ def main():
     npz()
     shards()
     decoders()
+    photographs()
 
 
 if __name__ == "__main__":
