@@ -40,9 +40,9 @@ const cli_command cli_train = {
         "every setting; --set changes single ones.\n"
         "\n"
         "SPEC is a path whose format is recognised from its content (a folder or archive of class "
-        "folders, CIFAR binaries, idx, SVHN's .mat, .npy), or format:path; after it, #train or "
-        "#test picks a split, #class=a,b, #class!=a,b or #class=@file some of the classes, and "
-        "#first=K the first K images of each.\n"
+        "folders, WebDataset shards, a list of files, CIFAR's batches, idx, SVHN's .mat, .npy, "
+        ".npz), or format:path; after it, #train or #test picks a split, #class=a,b, #class!=a,b "
+        "or #class=@file some of the classes, and #first=K the first K images of each.\n"
         "\n"
         "SIGINT (Ctrl-C) and SIGTERM finish the step, save a checkpoint and say how to go on.",
     CLI_ROWS(rows),

@@ -19,8 +19,8 @@ npos_status npi_sift(const npos_compute *compute, npi_images *images) {
     if (images->broken_count == 0)
         return NPOS_OK;
     char text[96];
-    snprintf(text, sizeof text, "%" PRId64 " broken images in all, %" PRId64 " are left",
-             images->broken_count, images->count);
+    snprintf(text, sizeof text, "%" PRId64 " broken image%s in all, %" PRId64 " are left",
+             images->broken_count, images->broken_count == 1 ? "" : "s", images->count);
     return npi_compute_progress(compute, "skipped", 0, 0, text);
 }
 

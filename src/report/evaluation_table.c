@@ -102,8 +102,8 @@ static void print_result(const npi_evaluation *evaluation, const npi_score_resul
                     grouped(set->n, count), grouped(set->available, available),
                     (unsigned long long)evaluation->seed);
         if (skipped)
-            fprintf(out, "  %s: %s broken images left out\n", set ? set->name : "ID",
-                    grouped(left_out, count));
+            fprintf(out, "  %s: %s broken image%s left out\n", set ? set->name : "ID",
+                    grouped(left_out, count), left_out == 1 ? "" : "s");
     }
 }
 
