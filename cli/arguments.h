@@ -47,6 +47,10 @@ typedef struct cli_option {
      "processors to use; 0 (default): all that the process may use"},                              \
     {"verbose", 'v', CLI_FLAG, offsetof(type, member.verbose), CLI_NOWHERE, NULL, NULL,            \
      "tell more, such as the kernel chosen for each operation"}
+#define CLI_SKIP_ROW(type, member)                                                                 \
+    {"skip-broken", 0, CLI_FLAG, offsetof(type, member.skip_broken), CLI_NOWHERE, NULL, NULL,      \
+     "leave out images that cannot be read, naming each on stderr and in what is written; all "     \
+     "images are decoded once more to find them. Without it the first is an error"}
 /* clang-format on */
 
 /* What stands on the command line besides options, and the memory behind CLI_PAIRS. */

@@ -24,6 +24,7 @@ static const cli_option rows[] = {
      "them; may be repeated"},
     {"json", 0, CLI_JSON, AT(json), CLI_NOWHERE, "FILE", "@file",
      "write the result as JSON; without FILE to standard output instead of the text"},
+    CLI_SKIP_ROW(npos_calibrate_options, compute),
     CLI_COMPUTE_ROWS(npos_calibrate_options, compute)};
 
 const cli_command cli_calibrate = {

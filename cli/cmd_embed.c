@@ -17,6 +17,7 @@ static const cli_option rows[] = {
      "the classifier's logits too, float32 [images][classes]"},
     {"labels", 0, CLI_TEXT, AT(labels), CLI_NOWHERE, "Y.npy", "@file",
      "the labels too, int64 [images], -1 for images without"},
+    CLI_SKIP_ROW(npos_embed_options, compute),
     CLI_COMPUTE_ROWS(npos_embed_options, compute)};
 
 const cli_command cli_embed = {
@@ -34,7 +35,8 @@ const cli_command cli_embed = {
     .arg_values = "@file",
     .examples = "npos embed runs/cifar10 --data cifar-10-batches-bin#test --out h.npy\n"
                 "npos embed runs/ce --data photos.zip --out h.npy --logits l.npy --labels y.npy",
-    .writes = "the files that --out, --logits and --labels name, whole or not at all",
+    .writes = "the files that --out, --logits and --labels name, whole or not at all\n"
+              "H.npy.skipped.txt  the images without a row, where --skip-broken left some out",
     .run = run};
 
 static int run(int argc, char **argv) {

@@ -29,6 +29,7 @@ static const cli_option rows[] = {
      "of what is printed: table (default), md, csv, latex, json or openood (OpenOOD's own CSV)"},
     {"json", 0, CLI_JSON, AT(json), CLI_NOWHERE, "FILE", "@file",
      "write the results as JSON; without FILE to standard output instead of the table"},
+    CLI_SKIP_ROW(npos_eval_options, compute),
     CLI_COMPUTE_ROWS(npos_eval_options, compute)};
 
 const cli_command cli_eval = {

@@ -26,6 +26,7 @@ static const cli_option rows[] = {
      "go on from the run's checkpoint, bit for bit as if it had not stopped"},
     {"stop-after-epoch", 0, CLI_INT, AT(stop_after_epoch), CLI_NOWHERE, "N", NULL,
      "save and stop after that many epochs, to go on with --resume"},
+    CLI_SKIP_ROW(npos_train_options, compute),
     CLI_COMPUTE_ROWS(npos_train_options, compute)};
 
 const cli_command cli_train = {
@@ -39,8 +40,9 @@ const cli_command cli_train = {
         "every setting; --set changes single ones.\n"
         "\n"
         "SPEC is a path whose format is recognised from its content (a folder or archive of class "
-        "folders, CIFAR binaries, idx, .npy), or format:path; after it, #train or #test picks a "
-        "split and #class=a,b, #class!=a,b or #class=@file some of the classes.\n"
+        "folders, WebDataset shards, a list of files, CIFAR's batches, idx, SVHN's .mat, .npy, "
+        ".npz), or format:path; after it, #train or #test picks a split, #class=a,b, #class!=a,b "
+        "or #class=@file some of the classes, and #first=K the first K images of each.\n"
         "\n"
         "SIGINT (Ctrl-C) and SIGTERM finish the step, save a checkpoint and say how to go on.",
     CLI_ROWS(rows),

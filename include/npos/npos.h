@@ -49,7 +49,10 @@ typedef struct npos_compute {
     int threads;                /* 0: all processors that the process may use */
     npos_progress_fn *progress; /* NULL: silent */
     void *progress_context;
-    int verbose; /* 1: the variant chosen for each operation goes to the progress function */
+    int verbose;     /* 1: the variant chosen for each operation goes to the progress function */
+    int skip_broken; /* 1: images that cannot be read are left out, after every image of a set was
+                        decoded once to find them; each is told to the progress function as a line of
+                        the phase "skipped" and listed beside the results.  0: the first is an error */
 } npos_compute;
 
 /* ---- train ------------------------------------------------------------------------------------

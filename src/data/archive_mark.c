@@ -1,6 +1,8 @@
 /* What archives begin with; and, in a build without libarchive, the format that says so. */
 #include <string.h>
 
+#include "base/memory.h"
+#include "data/archive_pick.h"
 #include "data/format.h"
 
 bool npi_archive_marked(const char *path) {
@@ -25,12 +27,35 @@ bool npi_archive_marked(const char *path) {
     return false;
 }
 
+void npi_picked_clear(npi_picked *picked, int count) {
+    for (int i = 0; i < count; i++) {
+        npi_free(picked[i].bytes);
+        picked[i] = (npi_picked){0};
+    }
+}
+
 #ifndef NPI_HAVE_ARCHIVE
+static npos_status lacking(const char *path) {
+    return npi_hint(
+        npi_fail(NPOS_UNSUPPORTED, "%s: an archive, and this build has no libarchive", path),
+        "unpack it, or build npos where libarchive's development files are");
+}
+
 static npos_status open_none(npi_source *source, npi_split split) {
     (void)split;
-    return npi_hint(npi_fail(NPOS_UNSUPPORTED, "%s: an archive, and this build has no libarchive",
-                             source->path),
-                    "unpack it, or build npos where libarchive's development files are");
+    return lacking(source->path);
+}
+
+bool npi_archive_holds(const char *path, const char *const *names, int count, int first) {
+    (void)path, (void)names, (void)count, (void)first;
+    return false;
+}
+
+npos_status npi_archive_pick(const char *path, const char *const *names, int count,
+                             npi_picked *out) {
+    (void)names;
+    memset(out, 0, (size_t)count * sizeof *out);
+    return lacking(path);
 }
 
 static bool has_no_split(const char *path, npi_split split) {

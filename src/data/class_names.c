@@ -15,23 +15,27 @@ static npos_status take_name(npi_source *source, const char *path, int label, co
     return NPOS_OK;
 }
 
-npos_status npi_class_names_read(npi_source *source, const char *path) {
-    char *text;
-    size_t size;
+npos_status npi_class_names_parse(npi_source *source, const char *path, const char *text) {
     int found = 0;
-    NPI_TRY(npi_file_read(path, &text, &size));
-    npos_status status = npi_alloc(&source->class_names, (size_t)source->classes,
-                                   sizeof *source->class_names, "class names");
-    for (const char *line = text; *line && status == NPOS_OK;) {
+    NPI_TRY(npi_alloc(&source->class_names, (size_t)source->classes, sizeof *source->class_names,
+                      "class names"));
+    for (const char *line = text; *line;) {
         size_t length = strcspn(line, "\r\n");
         if (length > 0 && found < source->classes)
-            status = take_name(source, path, found, line, length);
+            NPI_TRY(take_name(source, path, found, line, length));
         found += length > 0;
         line += length + (line[length] != '\0');
     }
-    if (status == NPOS_OK && found < source->classes)
-        status = npi_fail(NPOS_BAD_DATA, "%s: %d class names, expected %d", path, found,
-                          source->classes);
+    return found >= source->classes ? NPOS_OK
+                                    : npi_fail(NPOS_BAD_DATA, "%s: %d class names, expected %d",
+                                               path, found, source->classes);
+}
+
+npos_status npi_class_names_read(npi_source *source, const char *path) {
+    char *text;
+    size_t size;
+    NPI_TRY(npi_file_read(path, &text, &size));
+    npos_status status = npi_class_names_parse(source, path, text);
     npi_free(text);
     return status;
 }

@@ -7,6 +7,7 @@
 
 #include "base/file.h"
 #include "base/memory.h"
+#include "data/image_decode.h"
 
 static const char *const split_names[] = {"train", "test", "val", "valid", "validation"};
 enum { SPLIT_NAMES = sizeof split_names / sizeof *split_names };
@@ -20,7 +21,7 @@ static bool has_ending(const char *name, const char *const *endings, size_t coun
 }
 
 bool npi_tree_image_name(const char *path) {
-    static const char *const endings[] = {"jpg", "jpeg", "png"};
+    static const char *const endings[] = {"jpg", "jpeg", "png", "webp", "bmp", "ppm", "pgm", "pbm"};
     return has_ending(npi_path_name(path), endings, sizeof endings / sizeof *endings);
 }
 
@@ -228,10 +229,11 @@ static npos_status take_items(const item *items, int64_t count, unsigned chosen,
         order[source->count++] = items[i].index;
     }
     if (bare && source->classes > 0)
-        return npi_fail(NPOS_BAD_DATA,
-                        "%s: %s lies beside class folders (%s ...), expected all images in class "
-                        "folders or none",
-                        source->path, bare, source->class_names[0]);
+        return npi_hint(npi_fail(NPOS_BAD_DATA,
+                                 "%s: %s lies beside class folders (%s ...), expected all images "
+                                 "in class folders or none",
+                                 source->path, bare, source->class_names[0]),
+                        "flat:%s takes all of them, without labels", source->path);
     if (source->classes == 0) {
         npi_free(source->labels);
         source->labels = NULL;
@@ -245,13 +247,15 @@ npos_status npi_tree_build(char *const *paths, int64_t count, npi_split split, n
     npos_status status;
     *order = NULL;
     if (count == 0)
-        return npi_fail(NPOS_BAD_DATA, "%s: no images, expected JPEG or PNG files in class folders",
+        return npi_fail(NPOS_BAD_DATA, "%s: no images, expected image files in class folders",
                         source->path);
-    size_t skip = common_length(paths, count);
+    size_t skip = source->flat ? 0 : common_length(paths, count);
     unsigned present, chosen = 1u;
-    bool has_splits = find_splits(paths, count, skip, &present);
+    bool has_splits = !source->flat && find_splits(paths, count, skip, &present);
     if (!has_splits && split != NPI_SPLIT_ALL)
-        return npi_no_split(source, split, "expected folders train and test and no others");
+        return npi_no_split(source, split,
+                            source->flat ? "flat: takes all images"
+                                         : "expected folders train and test and no others");
     if (has_splits) {
         chosen = chosen_splits(present, split);
         if (chosen == 0)
@@ -274,6 +278,12 @@ npos_status npi_tree_build(char *const *paths, int64_t count, npi_split split, n
             status = npi_fail(NPOS_BAD_DATA, "%s: %s is there twice", source->path, items[i].path);
             goto done;
         }
+    if (source->flat) {
+        for (int64_t i = 0; i < count; i++)
+            (*order)[i] = items[i].index;
+        source->count = count;
+        goto done;
+    }
     NPI_TRY_GOTO(choose_classes(items, count, chosen, source), done);
     status = take_items(items, count, chosen, source, *order);
 done:
@@ -295,11 +305,11 @@ void npi_strangers_add(npi_strangers *strangers, const char *name) {
 npos_status npi_strangers_check(const npi_strangers *strangers, const char *path) {
     if (strangers->count == 0)
         return NPOS_OK;
-    npi_fail(NPOS_BAD_DATA, "%s: %lld %s neither JPEG nor PNG: %s%s", path,
-             (long long)strangers->count, strangers->count == 1 ? "file is" : "files are",
-             strangers->names, strangers->count > 3 ? ", ..." : "");
+    npi_fail(NPOS_BAD_DATA, "%s: %lld %s (" NPI_IMAGE_KINDS "): %s%s", path,
+             (long long)strangers->count,
+             strangers->count == 1 ? "file is no image" : "files are no images", strangers->names,
+             strangers->count > 3 ? ", ..." : "");
     if (strstr(strangers->names, "data_batch"))
-        return npi_hint(NPOS_BAD_DATA, "of CIFAR, give the folder that holds the .bin files of the "
-                                       "binary version, unpacked");
+        return npi_hint(NPOS_BAD_DATA, "of CIFAR, give the folder that holds the batches itself");
     return npi_hint(NPOS_BAD_DATA, "move files that are no images out of the set");
 }

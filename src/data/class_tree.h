@@ -7,6 +7,8 @@
  *    splits.
  * 3. Below that, the first folder is the class; files without one are images without labels.
  *
+ * Of a flat source (npi_source.flat) all files are images without labels, wherever they lie.
+ *
  * The classes of a split are numbered as in train, in the order of their names, unless the split
  * has classes of its own that train lacks. */
 #ifndef NPI_DATA_CLASS_TREE_H
@@ -18,7 +20,7 @@
  * archivers, and text, tables and documents by name. */
 bool npi_tree_side_file(const char *path);
 
-/* Whether the name ends as those of JPEG and PNG files do. */
+/* Whether the name ends as those of images do. */
 bool npi_tree_image_name(const char *path);
 
 /* Whether a file could be part of the split, as far as its path alone tells. */

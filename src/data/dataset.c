@@ -40,8 +40,9 @@ static npos_status recognise(const npi_spec *spec, const npi_data_format **out) 
                     : npi_hint(npi_fail(NPOS_BAD_DATA,
                                         "%s: a format that npos does not know, or damaged",
                                         spec->path),
-                               "known are folders of images, tar and zip archives of them, CIFAR "
-                               "binary, idx, .npy");
+                               "known are folders of images, tar and zip archives of them, "
+                               "WebDataset shards, CIFAR "
+                               "binary or Python, idx, .npy, .npz, SVHN's .mat");
     return npi_fail(NPOS_NOT_FOUND, "%s: no such file or folder", spec->path);
 }
 
@@ -117,15 +118,34 @@ static npos_status keep_classes(npi_dataset *set, const bool *keep) {
     return kept > 0 ? NPOS_OK : npi_fail(NPOS_NOT_FOUND, "no image is left of the chosen classes");
 }
 
+/* Keeps the first images of each class (without labels: of all), in their order. */
+static npos_status keep_first(npi_dataset *set, int64_t most) {
+    int64_t *seen, kept = 0;
+    NPI_TRY(npi_alloc(&seen, (size_t)set->classes + 1, sizeof *seen, "first images"));
+    for (int64_t i = 0; i < set->count; i++) {
+        int label = set->labels ? set->labels[i] : 0;
+        if (seen[label]++ >= most)
+            continue;
+        if (set->labels)
+            set->labels[kept] = label;
+        set->index[kept++] = set->index[i];
+    }
+    set->count = kept;
+    npi_free(seen);
+    return NPOS_OK;
+}
+
 static npos_status apply_filters(npi_dataset *set, const npi_spec *spec) {
-    if (spec->filter_count == 0)
+    if (spec->filter_count == 0 && spec->first == 0)
         return NPOS_OK;
-    if (!set->source.labels)
+    if (!set->source.labels && spec->filter_count > 0)
         return npi_fail(NPOS_INVALID_ARGUMENT, "#class on images without labels");
     size_t count = (size_t)set->count;
     NPI_TRY(npi_alloc(&set->index, count, sizeof *set->index, "class filter"));
-    NPI_TRY(npi_alloc(&set->labels, count, sizeof *set->labels, "class filter"));
-    memcpy(set->labels, set->source.labels, count * sizeof *set->labels);
+    if (set->source.labels) {
+        NPI_TRY(npi_alloc(&set->labels, count, sizeof *set->labels, "class filter"));
+        memcpy(set->labels, set->source.labels, count * sizeof *set->labels);
+    }
     for (size_t i = 0; i < count; i++)
         set->index[i] = (int64_t)i;
     for (int f = 0; f < spec->filter_count; f++) {
@@ -145,7 +165,7 @@ static npos_status apply_filters(npi_dataset *set, const npi_spec *spec) {
         npi_free(keep);
         NPI_TRY(status);
     }
-    return NPOS_OK;
+    return spec->first > 0 ? keep_first(set, spec->first) : NPOS_OK;
 }
 
 npos_status npi_dataset_open(const char *spec, npi_dataset **out) {

@@ -1,8 +1,7 @@
 /* data/dataset.h - one interface to every set of images.
  *
  * A SPEC is "PATH", "format:PATH", with any of the suffixes "#train", "#test", "#class=a,b",
- * "#class!=a,b",
- * "#class=@file", in this order.  The format is recognised from the content (npi_dataset_open).
+ * "#class!=a,b", "#class=@file", "#first=K", in this order.  The format is recognised from the content (npi_dataset_open).
  * A dataset gives images one by one, decoded, in an order that depends on the files' names alone
  * (sorted bytewise). All functions may be called from several threads at once after open. */
 #ifndef NPI_DATA_DATASET_H
@@ -21,7 +20,7 @@ typedef struct npi_image {
 } npi_image;
 void npi_image_clear(npi_image *image);
 
-/* Decodes one JPEG or PNG file. */
+/* Decodes one file (data/image_decode.h). */
 NPOS_MUST_CHECK npos_status npi_image_read(const char *path, npi_image *out);
 
 typedef struct npi_dataset npi_dataset;
@@ -40,10 +39,10 @@ NPOS_MUST_CHECK npos_status npi_dataset_name(const npi_dataset *set, int64_t i, 
 /* Decodes image i as it is stored.  The error names the file. */
 NPOS_MUST_CHECK npos_status npi_dataset_decode(const npi_dataset *set, int64_t i, npi_image *out);
 /* *out = a number that changes with what is stored of image i, without decoding it: of files in a
- * folder their size, of all else xxh3 of the stored bytes or pixels. */
+ * folder or a shard their size, of all else xxh3 of the stored bytes or pixels. */
 NPOS_MUST_CHECK npos_status npi_dataset_stamp(const npi_dataset *set, int64_t i, uint64_t *out);
 const char *
-npi_dataset_format(const npi_dataset *set); /* "folder", "archive", "list", "cifar", "idx", "npy" */
+npi_dataset_format(const npi_dataset *set); /* its name in data/formats.c: "folder", "idx", ... */
 const char *npi_dataset_spec(const npi_dataset *set);
 /* Says whether the SPEC's format has named splits (#train / #test). */
 bool npi_dataset_has_split(const char *spec, const char *split);
@@ -65,6 +64,11 @@ NPOS_MUST_CHECK npos_status npi_resize(const npi_image *in, int height, int widt
                                        npi_interpolation interpolation, const float box[4],
                                        npi_image *out);
 
+/* An image that was left out of a set because it cannot be read, and the error that says so. */
+typedef struct npi_broken {
+    char *name, *why;
+} npi_broken;
+
 /* A set that a job works on: whole in memory at the model's size (npi_images_load), or open, its
  * images to be decoded one by one when they are needed (npi_images_open, data/stream.h). */
 typedef struct npi_images {
@@ -77,8 +81,10 @@ typedef struct npi_images {
     uint64_t hash;      /* loaded: xxh3 over the transformed pixels and the labels, in order; open:
                            0 until npi_images_stamp */
     char *spec;
-    npi_dataset *set; /* the open set, else NULL */
-    int64_t *chosen;  /* [count] numbers in the set; NULL: all of it */
+    npi_dataset *set;   /* the open set, else NULL */
+    int64_t *chosen;    /* [count] numbers in the set; NULL: all of it */
+    npi_broken *broken; /* [broken_count] those that npi_images_sift left out */
+    int64_t broken_count;
 } npi_images;
 
 /* Called now and then with what is done of `total`; returning a status other than NPOS_OK stops the
@@ -96,6 +102,13 @@ void npi_images_clear(npi_images *images);
 /* All of *out but the pixels and the hash; nothing is decoded.  limit and seed as npi_images_load. */
 NPOS_MUST_CHECK npos_status npi_images_open(const char *spec, const npi_transform *transform,
                                             int64_t limit, uint64_t seed, npi_images *out);
+
+/* Leaves those images out of an opened set that cannot be read, which decodes all of them once; the list
+ * of them is images->broken.  A set of which none is left is NPOS_BAD_DATA. */
+NPOS_MUST_CHECK npos_status npi_images_sift(npi_images *images, int threads,
+                                            npi_progress_fn *progress, void *context);
+/* Leaves those images out of an opened set for which out[i] is true. */
+NPOS_MUST_CHECK npos_status npi_images_drop(npi_images *images, const bool *out);
 
 /* Makes an opened set a loaded one: decodes all of it into memory. */
 NPOS_MUST_CHECK npos_status npi_images_fill(npi_images *images, const npi_transform *transform,

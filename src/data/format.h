@@ -21,6 +21,7 @@ const char *npi_split_name(npi_split split);
 typedef struct npi_source {
     const npi_data_format *format;
     char *path;
+    bool flat; /* class folders and splits are not looked at: set by format_flat */
     int64_t count;
     int classes;
     char **class_names; /* [classes]; NULL: the numbers as text */
@@ -61,6 +62,9 @@ bool npi_archive_marked(const char *path);
 /* Class names from a file with one a line, in the order of labels; lines beyond `classes` are not
  * used.  Too few, or two the same, are errors. */
 NPOS_MUST_CHECK npos_status npi_class_names_read(npi_source *source, const char *path);
+/* The same from a text, which `path` names in messages. */
+NPOS_MUST_CHECK npos_status npi_class_names_parse(npi_source *source, const char *path,
+                                                  const char *text);
 /* The same from classes.txt in the set's folder, where there is one. */
 NPOS_MUST_CHECK npos_status npi_class_names_beside(npi_source *source);
 /* *out = the size of a file: the stamp of an image that is a file of its own. */

@@ -3,26 +3,15 @@
  *
  * The archive is read once, from front to end; the compressed images of the chosen split stay in
  * memory and are decoded on demand.  Nothing is unpacked to the disk. */
-#include <locale.h>
 #include <string.h>
-#include <sys/stat.h>
 
-#include <archive.h>
-#include <archive_entry.h>
 #include <xxhash.h>
 
 #include "base/file.h"
 #include "base/memory.h"
+#include "data/archive_walk.h"
 #include "data/class_tree.h"
 #include "data/image_decode.h"
-
-enum {
-    READ_BYTES = 1 << 17,
-    MAX_MEMBER_BYTES = 256 << 20, /* of one image file */
-    FREE_BYTES = 256 << 20,       /* unpacked, before the ratio counts */
-    MAX_RATIO = 100,              /* unpacked to packed: images are compressed already */
-    MAX_DEPTH = 16
-};
 
 typedef struct member {
     uint8_t *bytes; /* NULL when of another split */
@@ -33,13 +22,10 @@ typedef struct packed {
     const char *path;
     npi_split split;
     bool names_only; /* has_split needs no more */
-    int64_t packed_bytes, unpacked_bytes;
     char **paths;
     member *members;
     int64_t count, capacity;
     int64_t *order;
-    uint8_t *buffer; /* of the member that is being read */
-    size_t buffer_bytes;
     npi_strangers strangers;
 } packed;
 
@@ -51,91 +37,10 @@ static void clear(packed *p) {
     npi_free(p->paths);
     npi_free(p->members);
     npi_free(p->order);
-    npi_free(p->buffer);
 }
 
-static struct archive *new_reader(void) {
-    struct archive *a = archive_read_new();
-    if (a) {
-        archive_read_support_format_tar(a);
-        archive_read_support_format_zip(a);
-        archive_read_support_filter_gzip(a);
-        archive_read_support_filter_bzip2(a);
-        archive_read_support_filter_xz(a);
-        archive_read_support_filter_zstd(a);
-    }
-    return a;
-}
-
-static npos_status damaged(const packed *p, struct archive *a, const char *member_name) {
-    const char *reason = archive_error_string(a);
-    return npi_fail(NPOS_BAD_DATA, "%s: damaged archive%s%s: %s", p->path,
-                    member_name ? ", in member " : "", member_name ? member_name : "",
-                    reason ? reason : "unknown reason");
-}
-
-/* The member's path without "./" and doubled '/' in *out; "" for what is no member of a set.  Paths
- * that lead out of the archive are refused. */
-static npos_status clean_path(const packed *p, struct archive_entry *entry, char **out) {
-    const char *raw = archive_entry_pathname_utf8(entry);
-    if (!raw)
-        raw = archive_entry_pathname(entry);
-    if (!raw)
-        return npi_fail(NPOS_BAD_DATA, "%s: a member's name cannot be read", p->path);
-    if (raw[0] == '/')
-        return npi_fail(NPOS_BAD_DATA, "%s: member %s has an absolute path", p->path, raw);
-    NPI_TRY(npi_alloc(out, strlen(raw) + 1, 1, "member name"));
-    char *to = *out;
-    int depth = 0;
-    while (*raw) {
-        size_t length = strcspn(raw, "/");
-        if (length == 2 && strncmp(raw, "..", 2) == 0) {
-            npi_fail(NPOS_BAD_DATA, "%s: member %s leads out of the archive", p->path,
-                     archive_entry_pathname(entry));
-            goto refused;
-        }
-        if (length > 0 && !(length == 1 && raw[0] == '.')) {
-            if (to != *out)
-                *to++ = '/';
-            memcpy(to, raw, length);
-            to += length;
-            if (++depth > MAX_DEPTH + 1) {
-                npi_fail(NPOS_BAD_DATA, "%s: folders nested deeper than %d", p->path, MAX_DEPTH);
-                goto refused;
-            }
-        }
-        raw += length + (raw[length] == '/');
-    }
-    *to = '\0';
-    return NPOS_OK;
-refused:
-    npi_free(*out);
-    *out = NULL;
-    return NPOS_BAD_DATA;
-}
-
-/* Reads on until `size` bytes of the member are in the buffer; *got is less at its end. */
-static npos_status read_data(packed *p, struct archive *a, const char *name, size_t size,
-                             size_t *got) {
-    while (*got < size) {
-        if (*got == p->buffer_bytes) {
-            size_t larger = 2 * p->buffer_bytes + READ_BYTES;
-            NPI_TRY(npi_grow(&p->buffer, p->buffer_bytes, larger, 1, "archive member"));
-            p->buffer_bytes = larger;
-        }
-        size_t room = (size < p->buffer_bytes ? size : p->buffer_bytes) - *got;
-        la_ssize_t n = archive_read_data(a, p->buffer + *got, room);
-        if (n < 0)
-            return damaged(p, a, name);
-        if (n == 0)
-            return NPOS_OK;
-        *got += (size_t)n;
-        p->unpacked_bytes += n;
-    }
-    return NPOS_OK;
-}
-
-static npos_status add_member(packed *p, char **path, size_t size) {
+/* The walk's member, of which the first `size` bytes are kept. */
+static npos_status add_member(packed *p, npi_walk *w, size_t size) {
     if (p->count == p->capacity) {
         size_t old = (size_t)p->capacity, larger = 2 * old + 1024;
         NPI_TRY(npi_grow(&p->paths, old, larger, sizeof *p->paths, "archive members"));
@@ -146,121 +51,55 @@ static npos_status add_member(packed *p, char **path, size_t size) {
     *m = (member){0};
     if (size > 0) {
         NPI_TRY(npi_alloc(&m->bytes, size, 1, "archive member"));
-        memcpy(m->bytes, p->buffer, size);
+        memcpy(m->bytes, w->buffer, size);
         m->size = size;
     }
-    p->paths[p->count++] = *path;
-    *path = NULL;
+    p->paths[p->count++] = w->member;
+    w->member = NULL;
     return NPOS_OK;
 }
 
-static npos_status read_member(packed *p, struct archive *a, struct archive_entry *entry,
-                               char **path) {
-    if (archive_entry_filetype(entry) != AE_IFREG || archive_entry_hardlink(entry)) {
-        if (npi_tree_image_name(*path))
+static npos_status read_member(packed *p, npi_walk *w) {
+    if (!w->is_file) {
+        if (npi_tree_image_name(w->member))
             return npi_fail(NPOS_BAD_DATA, "%s: member %s is a link, expected a file", p->path,
-                            *path);
+                            w->member);
         return NPOS_OK;
     }
-    size_t got = 0;
-    if (!npi_tree_image_name(*path)) {
-        NPI_TRY(read_data(p, a, *path, NPI_IMAGE_MAGIC, &got));
-        if (!npi_image_known(p->buffer, got)) {
-            npi_strangers_add(&p->strangers, *path);
+    if (!npi_tree_image_name(w->member)) {
+        NPI_TRY(npi_walk_read(w, NPI_IMAGE_MAGIC));
+        if (!npi_image_known(w->buffer, w->got)) {
+            npi_strangers_add(&p->strangers, w->member);
             return NPOS_OK;
         }
     }
-    if (p->names_only || !npi_tree_may_be_in(*path, p->split))
-        return add_member(p, path, 0);
-    NPI_TRY(read_data(p, a, *path, MAX_MEMBER_BYTES, &got));
-    if (got == MAX_MEMBER_BYTES)
-        return npi_fail(NPOS_BAD_DATA, "%s: member %s is larger than %d MB", p->path, *path,
-                        MAX_MEMBER_BYTES >> 20);
-    if (got == 0)
-        return npi_fail(NPOS_BAD_DATA, "%s: member %s is empty, expected an image", p->path, *path);
-    return add_member(p, path, got);
-}
-
-/* What was unpacked so far and what this member says it will be; passed-over members count too. */
-static npos_status check_ratio(const packed *p, struct archive *a, struct archive_entry *entry) {
-    int64_t through = archive_filter_bytes(a, 0), member_bytes = archive_entry_size(entry);
-    if (p->unpacked_bytes > through)
-        through = p->unpacked_bytes;
-    if (member_bytes > INT64_MAX / 2)
-        member_bytes = INT64_MAX / 2;
-    if (member_bytes > 0)
-        through += member_bytes;
-    if (through <= FREE_BYTES || through / MAX_RATIO <= p->packed_bytes)
-        return NPOS_OK;
-    return npi_fail(NPOS_BAD_DATA,
-                    "%s: %lld bytes unpack to more than %d times as many: no set of images",
-                    p->path, (long long)p->packed_bytes, MAX_RATIO);
+    if (p->names_only || !npi_tree_may_be_in(w->member, p->split))
+        return add_member(p, w, 0);
+    NPI_TRY(npi_walk_read_all(w));
+    return add_member(p, w, w->got);
 }
 
 /* Reads all members, or all names. */
-static npos_status read_members(packed *p) {
-    struct stat info;
-    if (stat(p->path, &info) == 0)
-        p->packed_bytes = info.st_size;
-    struct archive *a = new_reader();
-    if (!a)
-        return npi_fail(NPOS_OUT_OF_MEMORY, "%s: no memory to read the archive", p->path);
-    struct archive_entry *entry;
-    npos_status status = NPOS_OK;
-    char *path = NULL;
-    if (archive_read_open_filename(a, p->path, READ_BYTES) != ARCHIVE_OK) {
-        status = damaged(p, a, NULL);
-        goto done;
-    }
+static npos_status read_all(packed *p) {
+    npi_walk w = {0};
+    bool end;
+    npos_status status;
+    NPI_TRY_GOTO(npi_walk_open(&w, p->path), done);
     for (;;) {
-        int result = archive_read_next_header(a, &entry);
-        if (result == ARCHIVE_EOF)
+        NPI_TRY_GOTO(npi_walk_next(&w, &end), done);
+        if (end)
             break;
-        if (result != ARCHIVE_OK && result != ARCHIVE_WARN) {
-            status = damaged(p, a, NULL);
-            goto done;
-        }
-        NPI_TRY_GOTO(check_ratio(p, a, entry), done);
-        NPI_TRY_GOTO(clean_path(p, entry, &path), done);
-        if (*path && archive_entry_filetype(entry) != AE_IFDIR && !npi_tree_side_file(path))
-            NPI_TRY_GOTO(read_member(p, a, entry, &path), done);
-        npi_free(path);
-        path = NULL;
+        if (!npi_tree_side_file(w.member))
+            NPI_TRY_GOTO(read_member(p, &w), done);
     }
 done:
-    npi_free(path);
-    archive_read_free(a);
-    npi_free(p->buffer);
-    p->buffer = NULL;
+    npi_walk_close(&w);
     return status;
 }
 
-/* libarchive brings names to the thread's character set, and gives up on those that it lacks: UTF-8
- * has them all. */
-static npos_status read_all(packed *p) {
-    locale_t utf8 = newlocale(LC_CTYPE_MASK, "C.UTF-8", (locale_t)0), before = (locale_t)0;
-    if (utf8)
-        before = uselocale(utf8);
-    npos_status status = read_members(p);
-    if (utf8) {
-        uselocale(before);
-        freelocale(utf8);
-    }
-    return status;
-}
-
-/* By their marks, so that damage further in is reported as that; libarchive knows the tar files of
- * before 1988, which lack a mark. */
+/* By their marks, so that damage further in is reported as that. */
 static bool recognise(const char *path) {
-    char start;
-    if (npi_archive_marked(path))
-        return true;
-    struct archive *a = npi_file_start(path, &start, 1) > 0 ? new_reader() : NULL;
-    struct archive_entry *entry;
-    bool known = a && archive_read_open_filename(a, path, READ_BYTES) == ARCHIVE_OK &&
-                 archive_read_next_header(a, &entry) >= ARCHIVE_WARN;
-    archive_read_free(a);
-    return known;
+    return npi_archive_marked(path) || npi_walk_known(path);
 }
 
 static npos_status open_archive(npi_source *source, npi_split split) {

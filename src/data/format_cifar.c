@@ -2,13 +2,15 @@
  * (CIFAR-100: a coarse and a fine one) and 3 planes of 32 x 32 bytes.
  *
  * A folder holds data_batch_*.bin and test_batch.bin with batches.meta.txt, or train.bin and
- * test.bin with fine_label_names.txt; a single .bin file is a set too. */
+ * test.bin with fine_label_names.txt; the tar archive of such a folder is read in place, and a single .bin
+ * file is a set too. */
 #include <stdio.h>
 #include <string.h>
 #include <strings.h>
 
 #include "base/file.h"
 #include "base/memory.h"
+#include "data/archive_pick.h"
 #include "data/format.h"
 #include "data/image_decode.h"
 
@@ -26,17 +28,20 @@ typedef struct cifar {
     size_t header; /* label bytes of a record: 1 (CIFAR-10) or 2 (CIFAR-100) */
 } cifar;
 
-static const struct {
-    const char *name;
-    npi_split split;
-    int header;
-} known_files[] = {
-    {"data_batch_1.bin", NPI_SPLIT_TRAIN, 1}, {"data_batch_2.bin", NPI_SPLIT_TRAIN, 1},
-    {"data_batch_3.bin", NPI_SPLIT_TRAIN, 1}, {"data_batch_4.bin", NPI_SPLIT_TRAIN, 1},
-    {"data_batch_5.bin", NPI_SPLIT_TRAIN, 1}, {"test_batch.bin", NPI_SPLIT_TEST, 1},
-    {"test.bin", NPI_SPLIT_TEST, 2},          {"train.bin", NPI_SPLIT_TRAIN, 2},
-};
-enum { KNOWN_FILES = sizeof known_files / sizeof *known_files };
+/* Files of images, and behind them those of class names. */
+static const char *const file_names[] = {
+    "data_batch_1.bin", "data_batch_2.bin",    "data_batch_3.bin", "data_batch_4.bin",
+    "data_batch_5.bin", "test_batch.bin",      "test.bin",         "train.bin",
+    "batches.meta.txt", "fine_label_names.txt"};
+enum { TEN_TEST = 5, HUNDRED_TEST, HUNDRED_TRAIN, TEN_NAMES = MAX_FILES, HUNDRED_NAMES, FILES };
+
+static npi_split split_of(int file) {
+    return file == TEN_TEST || file == HUNDRED_TEST ? NPI_SPLIT_TEST : NPI_SPLIT_TRAIN;
+}
+
+static size_t header_of(int file) {
+    return file >= HUNDRED_TEST ? 2 : 1;
+}
 
 /* Whether folder/name is a file. */
 static bool holds(const char *folder, const char *name) {
@@ -49,17 +54,21 @@ static bool holds(const char *folder, const char *name) {
 }
 
 static npi_split file_split(const char *name) {
-    for (int i = 0; i < KNOWN_FILES; i++)
-        if (strcmp(name, known_files[i].name) == 0)
-            return known_files[i].split;
+    for (int i = 0; i < MAX_FILES; i++)
+        if (strcmp(name, file_names[i]) == 0)
+            return split_of(i);
     return NPI_SPLIT_ALL;
+}
+
+static bool is_archive(const char *path) {
+    return npi_archive_holds(path, file_names, MAX_FILES, -1);
 }
 
 static bool has_split(const char *path, npi_split split) {
     if (!npi_is_folder(path))
-        return file_split(npi_path_name(path)) == split;
-    for (int i = 0; i < KNOWN_FILES; i++)
-        if (known_files[i].split == split && holds(path, known_files[i].name))
+        return file_split(npi_path_name(path)) == split || is_archive(path);
+    for (int i = 0; i < MAX_FILES; i++)
+        if (split_of(i) == split && holds(path, file_names[i]))
             return true;
     return false;
 }
@@ -68,16 +77,17 @@ static bool recognise(const char *path) {
     if (npi_is_folder(path))
         return has_split(path, NPI_SPLIT_TRAIN) || has_split(path, NPI_SPLIT_TEST);
     size_t length = strlen(path);
-    return length > 4 && strcasecmp(path + length - 4, ".bin") == 0 && npi_is_file(path);
+    return (length > 4 && strcasecmp(path + length - 4, ".bin") == 0 && npi_is_file(path)) ||
+           is_archive(path);
 }
 
-/* Reads one file; takes over *path. */
-static npos_status add_batch(cifar *c, char **path) {
+/* One file's bytes; takes over *path and *bytes. */
+static npos_status add_batch(cifar *c, char **path, char **bytes, size_t size) {
     batch *b = &c->batches[c->batch_count++];
-    size_t size, record = c->header + PIXELS;
+    size_t record = c->header + PIXELS;
     b->path = *path;
-    *path = NULL;
-    NPI_TRY(npi_file_read(b->path, &b->bytes, &size));
+    b->bytes = *bytes;
+    *path = *bytes = NULL;
     if (record == PIXELS) { /* a single file: the size tells which of the two it is */
         c->header = size % (1 + PIXELS) != 0 && size % (2 + PIXELS) == 0 ? 2 : 1;
         record = c->header + PIXELS;
@@ -91,6 +101,24 @@ static npos_status add_batch(cifar *c, char **path) {
     return NPOS_OK;
 }
 
+/* Reads and adds the file *path, which is taken over. */
+static npos_status read_batch(cifar *c, char **path) {
+    char *bytes;
+    size_t size;
+    NPI_TRY(npi_file_read(*path, &bytes, &size));
+    return add_batch(c, path, &bytes, size);
+}
+
+/* The records' header follows from the files' names. */
+static npos_status take_header(const npi_source *source, int file) {
+    cifar *c = source->state;
+    if (c->header != 0 && c->header != header_of(file))
+        return npi_fail(NPOS_BAD_DATA, "%s: holds files of both CIFAR-10 and CIFAR-100",
+                        source->path);
+    c->header = header_of(file);
+    return NPOS_OK;
+}
+
 static npos_status add_batches(npi_source *source, npi_split split) {
     cifar *c = source->state;
     char *path = NULL;
@@ -99,20 +127,16 @@ static npos_status add_batches(npi_source *source, npi_split split) {
         if (split != NPI_SPLIT_ALL && file_split(npi_path_name(source->path)) != split)
             return npi_no_split(source, split, "the file's name is not one of that split");
         NPI_TRY(npi_strdup(&path, source->path));
-        status = add_batch(c, &path);
+        status = read_batch(c, &path);
         npi_free(path);
         return status;
     }
-    for (int i = 0; i < KNOWN_FILES && status == NPOS_OK; i++) {
-        if ((split != NPI_SPLIT_ALL && known_files[i].split != split) ||
-            !holds(source->path, known_files[i].name))
+    for (int i = 0; i < MAX_FILES && status == NPOS_OK; i++) {
+        if ((split != NPI_SPLIT_ALL && split_of(i) != split) || !holds(source->path, file_names[i]))
             continue;
-        if (c->header != 0 && c->header != (size_t)known_files[i].header)
-            return npi_fail(NPOS_BAD_DATA, "%s: holds files of both CIFAR-10 and CIFAR-100",
-                            source->path);
-        c->header = (size_t)known_files[i].header;
-        NPI_TRY(npi_path_join(&path, source->path, known_files[i].name));
-        status = add_batch(c, &path);
+        NPI_TRY(take_header(source, i));
+        NPI_TRY(npi_path_join(&path, source->path, file_names[i]));
+        status = read_batch(c, &path);
         npi_free(path);
         path = NULL;
     }
@@ -144,9 +168,45 @@ static npos_status read_labels(npi_source *source) {
 static npos_status read_names(npi_source *source, const char *folder) {
     char *path;
     NPI_TRY(npi_path_join(&path, folder,
-                          source->classes == 10 ? "batches.meta.txt" : "fine_label_names.txt"));
+                          file_names[source->classes == 10 ? TEN_NAMES : HUNDRED_NAMES]));
     npos_status status = npi_is_file(path) ? npi_class_names_read(source, path) : NPOS_OK;
     npi_free(path);
+    return status;
+}
+
+static npos_status open_archive(npi_source *source, npi_split split) {
+    cifar *c = source->state;
+    const char *wanted[FILES];
+    npi_picked files[FILES];
+    char *path = NULL, *names = NULL;
+    for (int i = 0; i < FILES; i++)
+        wanted[i] =
+            i >= MAX_FILES || split == NPI_SPLIT_ALL || split_of(i) == split ? file_names[i] : NULL;
+    NPI_TRY(npi_archive_pick(source->path, wanted, FILES, files));
+    npos_status status = NPOS_OK;
+    for (int i = 0; i < MAX_FILES; i++) {
+        if (!files[i].bytes)
+            continue;
+        NPI_TRY_GOTO(take_header(source, i), done);
+        NPI_TRY_GOTO(npi_format(&path, "%s/%s", source->path, file_names[i]), done);
+        char *bytes = (char *)files[i].bytes;
+        files[i].bytes = NULL;
+        NPI_TRY_GOTO(add_batch(c, &path, &bytes, files[i].size), done);
+    }
+    if (c->batch_count == 0) {
+        status = npi_no_split(source, split, "its .bin files are not there");
+        goto done;
+    }
+    NPI_TRY_GOTO(read_labels(source), done);
+    const npi_picked *told = &files[source->classes == 10 ? TEN_NAMES : HUNDRED_NAMES];
+    if (told->bytes) {
+        NPI_TRY_GOTO(npi_format(&names, "%.*s", (int)told->size, (const char *)told->bytes), done);
+        status = npi_class_names_parse(source, source->path, names);
+    }
+done:
+    npi_free(path);
+    npi_free(names);
+    npi_picked_clear(files, FILES);
     return status;
 }
 
@@ -154,6 +214,8 @@ static npos_status open_cifar(npi_source *source, npi_split split) {
     cifar *c;
     NPI_TRY(npi_alloc(&c, 1, sizeof *c, "CIFAR"));
     source->state = c;
+    if (is_archive(source->path))
+        return open_archive(source, split);
     NPI_TRY(add_batches(source, split));
     NPI_TRY(read_labels(source));
     if (npi_is_folder(source->path))

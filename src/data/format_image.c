@@ -1,4 +1,4 @@
-/* One JPEG or PNG file: a set of one image without labels. */
+/* One image file: a set of one image without labels. */
 #include "base/memory.h"
 #include "data/format.h"
 #include "data/image_decode.h"

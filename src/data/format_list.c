@@ -1,8 +1,10 @@
 /* A list of image files: "PATH LABEL" or "PATH" a line, as OpenOOD's benchmark_imglist and many others have.
  *
- * LABEL is a whole number from 0 on, or -1 throughout for a set without labels.  Paths that are not absolute start from
+ * LABEL is a whole number from 0 on, or -1 throughout for a set without labels; or the WordNet id of a synset
+ * (n01440764) throughout, which then is the class's name.  Paths that are not absolute start from
  * the nearest folder above the list that has the first image below it, below its images_classic or its images_largescale
- * (OpenOOD's data folder).  A class is called by its images' folder where each class has one of its own. */
+ * (OpenOOD's data folder).  A class is called by its line in classes.txt beside the list, else by its images' folder
+ * where each class has one of its own. */
 #include <stdlib.h>
 #include <string.h>
 
@@ -15,9 +17,10 @@
 enum { START = 4096, MAX_LEVELS = 16, MOST_CLASSES = 1 << 20 };
 
 typedef struct list {
-    char *text;  /* the file; each path in it ends with a zero */
-    char **path; /* [count] */
-    char *root;  /* "" where the paths are absolute */
+    char *text;    /* the file; each path in it ends with a zero */
+    char **path;   /* [count] */
+    char **synset; /* [count] NULL: labels are numbers */
+    char *root;    /* "" where the paths are absolute */
 } list;
 
 /* One line's path and label; the line may be changed: the path ends with a zero. */
@@ -25,6 +28,7 @@ typedef struct entry {
     char *path;
     bool labelled;
     int32_t label;
+    char *synset; /* the label where it is a WordNet id, else NULL */
 } entry;
 
 static bool is_blank(char c) {
@@ -47,6 +51,10 @@ static bool is_number(const char *text, size_t length, int32_t *out) {
     return true;
 }
 
+static bool is_synset(const char *text, size_t length) {
+    return length == 9 && text[0] == 'n' && strspn(text + 1, "0123456789") >= 8;
+}
+
 /* Parts a line of `length` bytes, behind which a byte may be written; false: it is empty. */
 static bool part_line(char *line, size_t length, entry *out) {
     *out = (entry){.path = line};
@@ -55,8 +63,13 @@ static bool part_line(char *line, size_t length, entry *out) {
     size_t word = length;
     while (word > 0 && !is_blank(line[word - 1]))
         word--;
-    if (word > 0 && is_number(line + word, length - word, &out->label)) {
+    bool named = word > 0 && is_synset(line + word, length - word);
+    if (named || (word > 0 && is_number(line + word, length - word, &out->label))) {
         out->labelled = true;
+        if (named) {
+            out->synset = line + word;
+            line[length] = '\0';
+        }
         length = word;
         while (length > 0 && is_blank(line[length - 1]))
             length--;
@@ -137,6 +150,9 @@ static npos_status add_line(npi_source *source, int64_t number, const entry *e, 
     if (e->labelled && (e->label < -1 || e->label >= MOST_CLASSES))
         return npi_fail(NPOS_BAD_DATA, "%s: line %lld: a label of %d, expected -1 to %d",
                         source->path, (long long)number, e->label, MOST_CLASSES - 1);
+    if (source->count > 0 && (e->synset != NULL) != (l->synset != NULL))
+        return npi_fail(NPOS_BAD_DATA, "%s: line %lld has a %s as label, unlike the lines before",
+                        source->path, (long long)number, e->synset ? "WordNet id" : "number");
     if (source->count > 0 && e->labelled && (e->label < 0) != (source->labels[0] < 0))
         return npi_fail(NPOS_BAD_DATA, "%s: line %lld has label %d, unlike the lines before",
                         source->path, (long long)number, e->label);
@@ -145,9 +161,13 @@ static npos_status add_line(npi_source *source, int64_t number, const entry *e, 
         NPI_TRY(npi_grow(&l->path, count, larger, sizeof *l->path, "paths"));
         if (e->labelled)
             NPI_TRY(npi_grow(&source->labels, count, larger, sizeof *source->labels, "labels"));
+        if (e->synset)
+            NPI_TRY(npi_grow(&l->synset, count, larger, sizeof *l->synset, "labels"));
         *capacity = (int64_t)larger;
     }
     l->path[count] = e->path;
+    if (e->synset)
+        l->synset[count] = e->synset;
     if (e->labelled) {
         source->labels[count] = e->label;
         if (e->label >= source->classes)
@@ -211,9 +231,40 @@ static npos_status are_names(char *const *names, int count, bool *good) {
     return NPOS_OK;
 }
 
+/* Labels and class names from WordNet ids, in their order. */
+static npos_status number_synsets(npi_source *source) {
+    const list *l = source->state;
+    char **sorted;
+    size_t count = (size_t)source->count, kept = 0;
+    NPI_TRY(npi_alloc(&sorted, count, sizeof *sorted, "class names"));
+    memcpy(sorted, l->synset, count * sizeof *sorted);
+    qsort(sorted, count, sizeof *sorted, by_text);
+    for (size_t i = 0; i < count; i++)
+        if (kept == 0 || strcmp(sorted[i], sorted[kept - 1]) != 0)
+            sorted[kept++] = sorted[i];
+    npos_status status =
+        kept > MOST_CLASSES
+            ? npi_fail(NPOS_BAD_DATA, "%s: %zu classes, at most %d are read", source->path, kept,
+                       MOST_CLASSES)
+            : npi_alloc(&source->class_names, kept, sizeof *source->class_names, "class names");
+    if (status == NPOS_OK)
+        source->classes = (int)kept;
+    for (size_t c = 0; c < kept && status == NPOS_OK; c++)
+        status = npi_strdup(&source->class_names[c], sorted[c]);
+    for (size_t i = 0; i < count && status == NPOS_OK; i++) {
+        char **found = bsearch(&l->synset[i], sorted, kept, sizeof *sorted, by_text);
+        source->labels[i] = (int32_t)(found - sorted);
+    }
+    npi_free(sorted);
+    return status;
+}
+
 static npos_status name_classes(npi_source *source) {
     const list *l = source->state;
     bool good = true;
+    NPI_TRY(npi_class_names_beside(source));
+    if (source->class_names)
+        return NPOS_OK;
     NPI_TRY(npi_alloc(&source->class_names, (size_t)source->classes, sizeof *source->class_names,
                       "class names"));
     for (int64_t i = 0; good && i < source->count; i++) {
@@ -248,6 +299,8 @@ static npos_status open_list(npi_source *source, npi_split split) {
     NPI_TRY(npi_file_read(source->path, &l->text, &size));
     NPI_TRY(read_lines(source, size));
     NPI_TRY(find_root(source, l->path[0], &l->root));
+    if (l->synset)
+        return number_synsets(source);
     return source->labels ? name_classes(source) : NPOS_OK;
 }
 
@@ -256,6 +309,7 @@ static void close_list(npi_source *source) {
     if (l) {
         npi_free(l->text);
         npi_free(l->path);
+        npi_free(l->synset);
         npi_free(l->root);
     }
     npi_free(l);

@@ -4,12 +4,14 @@
 #include <stdio.h>
 #include <sys/stat.h>
 
-extern const npi_data_format npi_format_npy, npi_format_idx, npi_format_cifar, npi_format_image,
-    npi_format_list, npi_format_archive, npi_format_folder;
+extern const npi_data_format npi_format_npy, npi_format_npz, npi_format_idx, npi_format_cifar,
+    npi_format_cifar_py, npi_format_mat, npi_format_image, npi_format_list, npi_format_archive,
+    npi_format_folder, npi_format_flat, npi_format_webdataset;
 
 const npi_data_format *const npi_formats[] = {
-    &npi_format_npy,  &npi_format_idx,     &npi_format_cifar,  &npi_format_image,
-    &npi_format_list, &npi_format_archive, &npi_format_folder,
+    &npi_format_npy,        &npi_format_npz,     &npi_format_idx,    &npi_format_cifar,
+    &npi_format_cifar_py,   &npi_format_mat,     &npi_format_image,  &npi_format_list,
+    &npi_format_webdataset, &npi_format_archive, &npi_format_folder, &npi_format_flat,
 };
 const int npi_format_count = sizeof npi_formats / sizeof *npi_formats;
 

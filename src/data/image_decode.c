@@ -13,8 +13,25 @@ static bool is_png(const unsigned char *bytes, size_t size) {
     return size >= 8 && memcmp(bytes, "\x89PNG\r\n\x1a\n", 8) == 0;
 }
 
+static bool is_webp(const unsigned char *bytes, size_t size) {
+    return size >= 16 && memcmp(bytes, "RIFF", 4) == 0 && memcmp(bytes + 8, "WEBPVP8", 7) == 0;
+}
+
+/* "BM", and a header whose size (byte 14) is one of those in use. */
+static bool is_bmp(const unsigned char *bytes, size_t size) {
+    return size >= 16 && bytes[0] == 'B' && bytes[1] == 'M' && bytes[15] == 0 &&
+           (bytes[14] == 12 || (bytes[14] >= 40 && bytes[14] <= 124));
+}
+
+/* "P1" to "P6", and white space. */
+static bool is_pnm(const unsigned char *bytes, size_t size) {
+    return size >= 3 && bytes[0] == 'P' && bytes[1] >= '1' && bytes[1] <= '6' &&
+           (bytes[2] == ' ' || (bytes[2] >= '\t' && bytes[2] <= '\r'));
+}
+
 bool npi_image_known(const void *bytes, size_t size) {
-    return is_jpeg(bytes, size) || is_png(bytes, size);
+    return is_jpeg(bytes, size) || is_png(bytes, size) || is_webp(bytes, size) ||
+           is_bmp(bytes, size) || is_pnm(bytes, size);
 }
 
 npos_status npi_image_alloc(npi_image *out, int64_t height, int64_t width, int channels,
@@ -37,7 +54,7 @@ void npi_image_clear(npi_image *image) {
     *image = (npi_image){0};
 }
 
-#if !defined NPI_HAVE_JPEG || !defined NPI_HAVE_PNG
+#if !defined NPI_HAVE_JPEG || !defined NPI_HAVE_PNG || !defined NPI_HAVE_WEBP
 static npos_status lacking(const char *name, const char *kind, const char *library) {
     return npi_hint(
         npi_fail(NPOS_UNSUPPORTED, "%s: a %s image, and this build has no %s", name, kind, library),
@@ -50,7 +67,7 @@ static npos_status lacking(const char *name, const char *kind, const char *libra
 npos_status npi_image_decode(const void *bytes, size_t size, const char *name, npi_image *out) {
     *out = (npi_image){0};
     if (size == 0)
-        return npi_fail(NPOS_BAD_DATA, "%s: the file is empty, expected a JPEG or PNG image", name);
+        return npi_fail(NPOS_BAD_DATA, "%s: the file is empty, expected an image", name);
     if (is_jpeg(bytes, size))
 #ifdef NPI_HAVE_JPEG
         return npi_jpeg_decode(bytes, size, name, out);
@@ -63,7 +80,18 @@ npos_status npi_image_decode(const void *bytes, size_t size, const char *name, n
 #else
         return lacking(name, "PNG", "libpng");
 #endif
-    return npi_fail(NPOS_BAD_DATA, "%s: neither JPEG nor PNG", name);
+    if (is_webp(bytes, size))
+#ifdef NPI_HAVE_WEBP
+        return npi_webp_decode(bytes, size, name, out);
+#else
+        return lacking(name, "WebP", "libwebp");
+#endif
+    if (is_bmp(bytes, size))
+        return npi_bmp_decode(bytes, size, name, out);
+    if (is_pnm(bytes, size))
+        return npi_pnm_decode(bytes, size, name, out);
+    return npi_fail(NPOS_BAD_DATA, "%s: not an image of a kind that is read: " NPI_IMAGE_KINDS,
+                    name);
 }
 
 npos_status npi_image_read(const char *path, npi_image *out) {

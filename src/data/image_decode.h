@@ -1,13 +1,13 @@
-/* data/image_decode.h - JPEG and PNG from memory.
+/* data/image_decode.h - images from memory: JPEG, PNG, WebP, BMP and Netpbm's PBM, PGM, PPM.
  *
- * What comes out is what Pillow gives: JPEG as it is stored (an EXIF orientation is not applied),
- * CMYK and YCCK by Adobe's convention brought to RGB; PNG with the palette expanded, alpha dropped
- * (not blended), 1, 2 and 4 bits scaled to 0..255, of 16 bits the upper 8.  Grey files have 1
- * channel, all others 3.  Damaged, truncated and absurdly large files are NPOS_BAD_DATA with `name`
- * in the message.
+ * What comes out is what Pillow 13 gives by Image.open(FILE).convert("RGB"): JPEG as it is stored (an EXIF
+ * orientation is not applied), CMYK and YCCK by Adobe's convention brought to RGB; palettes expanded; alpha
+ * dropped (not blended); grey of 1, 2 and 4 bits scaled to 0..255; of 16 bits the upper 8 where there is
+ * colour or alpha, but grey clipped at 255; of an animation the first frame.  Grey files have 1 channel, all
+ * others 3.  Damaged, truncated and absurdly large files are NPOS_BAD_DATA with `name` in the message.
  *
- * libjpeg and libpng are optional: without one its images are NPOS_UNSUPPORTED, and its decoder below is not there
- * (NPI_HAVE_JPEG, NPI_HAVE_PNG). */
+ * libjpeg, libpng and libwebp are optional: without one its images are NPOS_UNSUPPORTED, and its decoder
+ * below is not there (NPI_HAVE_JPEG, NPI_HAVE_PNG, NPI_HAVE_WEBP). */
 #ifndef NPI_DATA_IMAGE_DECODE_H
 #define NPI_DATA_IMAGE_DECODE_H
 
@@ -21,19 +21,29 @@
 enum { NPI_IMAGE_MAX_SIDE = 65535, NPI_IMAGE_MAX_PIXELS = 178956970 };
 
 /* Bytes that npi_image_known needs to see. */
-enum { NPI_IMAGE_MAGIC = 8 };
+enum { NPI_IMAGE_MAGIC = 16 };
 
-/* Whether the first bytes of a file are those of a JPEG or PNG. */
+/* What is read, for messages. */
+#define NPI_IMAGE_KINDS "JPEG, PNG, WebP, BMP, PPM, PGM or PBM"
+
+/* Whether the first bytes of a file are those of an image. */
 bool npi_image_known(const void *bytes, size_t size);
 
 /* Decodes a whole file that lies in memory; on failure *out is empty. */
 NPOS_MUST_CHECK npos_status npi_image_decode(const void *bytes, size_t size, const char *name,
                                              npi_image *out);
 
-/* The two decoders behind it. */
+/* The decoders behind it. */
 NPOS_MUST_CHECK npos_status npi_jpeg_decode(const void *bytes, size_t size, const char *name,
                                             npi_image *out);
 NPOS_MUST_CHECK npos_status npi_png_decode(const void *bytes, size_t size, const char *name,
+                                           npi_image *out);
+
+NPOS_MUST_CHECK npos_status npi_webp_decode(const void *bytes, size_t size, const char *name,
+                                            npi_image *out);
+NPOS_MUST_CHECK npos_status npi_bmp_decode(const void *bytes, size_t size, const char *name,
+                                           npi_image *out);
+NPOS_MUST_CHECK npos_status npi_pnm_decode(const void *bytes, size_t size, const char *name,
                                            npi_image *out);
 
 /* Checks a header's size and allocates the pixels. */

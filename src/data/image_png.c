@@ -25,6 +25,7 @@ typedef struct decoder {
     npos_status status;
     npi_image image;
     png_bytep *rows;
+    uint8_t *wide; /* grey of 16 bits, big endian, before it is cut to 8 */
 } decoder;
 
 static void on_error(png_structp png, png_const_charp reason) {
@@ -62,7 +63,8 @@ static npos_status read_pixels(decoder *d) {
         png_set_palette_to_rgb(d->png);
     else if (!(color & PNG_COLOR_MASK_COLOR) && depth < 8)
         png_set_expand_gray_1_2_4_to_8(d->png);
-    if (depth == 16)
+    bool wide_grey = color == PNG_COLOR_TYPE_GRAY && depth == 16;
+    if (depth == 16 && !wide_grey)
         png_set_strip_16(d->png);
     if (color & PNG_COLOR_MASK_ALPHA || png_get_valid(d->png, d->info, PNG_INFO_tRNS))
         png_set_strip_alpha(d->png);
@@ -74,9 +76,14 @@ static npos_status read_pixels(decoder *d) {
                         channels);
     NPI_TRY(npi_image_alloc(&d->image, height, width, channels, d->name));
     NPI_TRY(npi_alloc(&d->rows, height, sizeof *d->rows, d->name));
+    if (wide_grey)
+        NPI_TRY(npi_alloc(&d->wide, (size_t)height * width, 2, d->name));
     for (uint32_t y = 0; y < height; y++)
-        d->rows[y] = d->image.pixels + (size_t)y * width * (size_t)channels;
+        d->rows[y] = wide_grey ? d->wide + 2 * (size_t)y * width
+                               : d->image.pixels + (size_t)y * width * (size_t)channels;
     png_read_image(d->png, d->rows);
+    for (size_t i = 0; wide_grey && i < (size_t)height * width; i++)
+        d->image.pixels[i] = d->wide[2 * i] ? 255 : d->wide[2 * i + 1];
     return NPOS_OK;
 }
 
@@ -98,6 +105,7 @@ npos_status npi_png_decode(const void *bytes, size_t size, const char *name, npi
     npos_status status = d->status;
     png_destroy_read_struct(&d->png, &d->info, NULL);
     npi_free(d->rows);
+    npi_free(d->wide);
     if (status == NPOS_OK)
         *out = d->image;
     else

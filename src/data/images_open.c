@@ -111,6 +111,11 @@ void npi_images_clear(npi_images *images) {
         npi_free(images->names[i]);
     for (int i = 0; images->class_names && i < images->classes; i++)
         npi_free(images->class_names[i]);
+    for (int64_t i = 0; i < images->broken_count; i++) {
+        npi_free(images->broken[i].name);
+        npi_free(images->broken[i].why);
+    }
+    npi_free(images->broken);
     npi_free(images->names);
     npi_free(images->class_names);
     npi_free(images->pixels);

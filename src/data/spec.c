@@ -1,5 +1,6 @@
 #include "data/spec.h"
 
+#include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
 
@@ -50,8 +51,22 @@ static npos_status add_filter(npi_spec *spec, const char *list, bool exclude) {
     return NPOS_OK;
 }
 
+static npos_status set_first(npi_spec *spec, const char *text) {
+    char *end;
+    long long first = strtoll(text, &end, 10);
+    if (spec->first > 0)
+        return npi_fail(NPOS_INVALID_ARGUMENT, "#first stands there twice");
+    if (*end || end == text || first < 1 || first > INT32_MAX)
+        return npi_fail(NPOS_INVALID_ARGUMENT, "#first=%s, expected a number of images from 1 on",
+                        text);
+    spec->first = first;
+    return NPOS_OK;
+}
+
 /* One suffix, without its '#'. */
 static npos_status parse_suffix(npi_spec *spec, const char *text) {
+    if (spec->first > 0 && strncmp(text, "first=", 6) != 0)
+        return npi_fail(NPOS_INVALID_ARGUMENT, "#%s behind #first, which must stand last", text);
     if (strcmp(text, "train") == 0 || strcmp(text, "test") == 0) {
         if (spec->split != NPI_SPLIT_ALL || spec->filter_count > 0)
             return npi_fail(NPOS_INVALID_ARGUMENT, "#%s must be the only split and stand first",
@@ -63,8 +78,11 @@ static npos_status parse_suffix(npi_spec *spec, const char *text) {
         return add_filter(spec, text + 6, false);
     if (strncmp(text, "class!=", 7) == 0)
         return add_filter(spec, text + 7, true);
+    if (strncmp(text, "first=", 6) == 0)
+        return set_first(spec, text + 6);
     return npi_hint(npi_fail(NPOS_INVALID_ARGUMENT, "#%s is no suffix that a SPEC knows", text),
-                    "a SPEC is [FORMAT:]PATH[#train|#test][#class=A,B|#class!=A,B|#class=@FILE]");
+                    "a SPEC is "
+                    "[FORMAT:]PATH[#train|#test][#class=A,B|#class!=A,B|#class=@FILE][#first=K]");
 }
 
 static npos_status parse_suffixes(npi_spec *spec, const char *text) {

@@ -1,6 +1,6 @@
 /* data/spec.h - the grammar of a SPEC.
  *
- *     [FORMAT:]PATH[#train|#test][#class=LIST|#class!=LIST]...      LIST: A,B,... or @FILE */
+ *     [FORMAT:]PATH[#train|#test][#class=LIST|#class!=LIST]...[#first=K]      LIST: A,B,... or @FILE */
 #ifndef NPI_DATA_SPEC_H
 #define NPI_DATA_SPEC_H
 
@@ -20,6 +20,7 @@ typedef struct npi_spec {
     npi_split split;
     npi_class_filter filters[NPI_SPEC_FILTERS];
     int filter_count;
+    int64_t first; /* images kept of each class, the first of them; 0: all */
 } npi_spec;
 
 /* Parses a SPEC; files of "@FILE" lists (a class a line) are read.  A path that contains '#' may be

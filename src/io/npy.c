@@ -75,43 +75,49 @@ static npos_status parse_header(const char *path, const char *header, npi_npy *o
                     path, descr);
 }
 
-npos_status npi_npy_read(const char *path, npi_npy *out) {
+npos_status npi_npy_view(const char *path, const void *bytes, size_t size, npi_npy *out) {
+    const unsigned char *b = bytes;
+    char *header;
     *out = (npi_npy){0};
-    char *bytes, *header = NULL;
-    size_t size;
-    npos_status status;
-    NPI_TRY(npi_file_read(path, &bytes, &size));
-    const unsigned char *b = (const unsigned char *)bytes;
-    if (size < 12 || memcmp(bytes, "\x93NUMPY", 6) != 0 || (b[6] != 1 && b[6] != 2)) {
-        status = npi_fail(NPOS_BAD_DATA, "%s: not a .npy file of version 1 or 2", path);
-        goto done;
-    }
+    if (size < 12 || memcmp(b, "\x93NUMPY", 6) != 0 || (b[6] != 1 && b[6] != 2))
+        return npi_fail(NPOS_BAD_DATA, "%s: not a .npy file of version 1 or 2", path);
     size_t length = (size_t)b[8] | (size_t)b[9] << 8, start = 10;
     if (b[6] == 2) {
         length |= (size_t)b[10] << 16 | (size_t)b[11] << 24;
         start = 12;
     }
-    if (length > size - start) {
-        status = npi_fail(NPOS_BAD_DATA, "%s: truncated within the .npy header", path);
-        goto done;
-    }
-    NPI_TRY_GOTO(npi_alloc(&header, length + 1, 1, "npy header"), done);
-    memcpy(header, bytes + start, length);
-    NPI_TRY_GOTO(parse_header(path, header, out), done);
+    if (length > size - start)
+        return npi_fail(NPOS_BAD_DATA, "%s: truncated within the .npy header", path);
+    NPI_TRY(npi_alloc(&header, length + 1, 1, "npy header"));
+    memcpy(header, b + start, length);
+    npos_status status = parse_header(path, header, out);
+    npi_free(header);
+    NPI_TRY(status);
     size_t body = size - start - length,
            expected = (size_t)out->count * npi_dtype_bytes(out->dtype);
-    if (body != expected) {
-        status = npi_fail(NPOS_BAD_DATA, "%s: the array's shape needs %zu bytes, the file has %zu",
-                          path, expected, body);
-        goto done;
+    if (body != expected)
+        return npi_fail(NPOS_BAD_DATA, "%s: the array's shape needs %zu bytes, the file has %zu",
+                        path, expected, body);
+    memcpy(&out->data, &(const void *){b + start + length}, sizeof out->data);
+    return NPOS_OK;
+}
+
+npos_status npi_npy_read(const char *path, npi_npy *out) {
+    char *bytes;
+    size_t size;
+    npi_npy view;
+    *out = (npi_npy){0};
+    NPI_TRY(npi_file_read(path, &bytes, &size));
+    npos_status status = npi_npy_view(path, bytes, size, &view);
+    size_t body = status == NPOS_OK ? (size_t)view.count * npi_dtype_bytes(view.dtype) : 0;
+    if (status == NPOS_OK)
+        status = npi_alloc(&out->data, body, 1, path);
+    if (status == NPOS_OK) {
+        memcpy(out->data, view.data, body);
+        view.data = out->data;
+        *out = view;
     }
-    NPI_TRY_GOTO(npi_alloc(&out->data, body, 1, path), done);
-    memcpy(out->data, bytes + start + length, body);
-done:
-    npi_free(header);
     npi_free(bytes);
-    if (status != NPOS_OK)
-        npi_npy_clear(out);
     return status;
 }
 

@@ -2,6 +2,7 @@
 #ifndef NPI_IO_NPY_H
 #define NPI_IO_NPY_H
 
+#include <stddef.h>
 #include <stdint.h>
 
 #include "base/fail.h"
@@ -12,12 +13,17 @@ typedef struct npi_npy {
     int ndim; /* at most 4; a scalar has 0 */
     int64_t shape[4];
     int64_t count; /* product of shape */
-    void *data;    /* belongs to the npi_npy */
+    void *data;    /* belongs to the npi_npy, but for npi_npy_view */
 } npi_npy;
 
 /* Reads a whole array.  Fortran order, big endian, object and structured arrays and files whose
  * length does not fit their shape are errors.  Types: u1 f2 f4 f8 i4 i8. */
 NPOS_MUST_CHECK npos_status npi_npy_read(const char *path, npi_npy *out);
+
+/* The same of a .npy file that lies in memory and stays there: out->data points into `bytes`, of any
+ * alignment, and is not to be cleared. */
+NPOS_MUST_CHECK npos_status npi_npy_view(const char *name, const void *bytes, size_t size,
+                                         npi_npy *out);
 void npi_npy_clear(npi_npy *array);
 
 /* Reads float32 or float64 of the given number of dimensions as float64 or float32; NaN is allowed

@@ -362,7 +362,7 @@ static npos_status do_get(npi_pickle_reader *r, int width) {
 
 /* ---- reading ------------------------------------------------------------------------------------- */
 
-/* Without a function: an opcode that torch does not write, here for its name. */
+/* Without a function: an opcode that neither torch nor NumPy writes, here for its name. */
 static const struct {
     const char *name;
     npi_pickle_step *run;
@@ -415,8 +415,8 @@ static const struct {
     ['L'] = {"LONG", NULL, 0},
     ['P'] = {"PERSID", NULL, 0},
     ['S'] = {"STRING", NULL, 0},
-    ['T'] = {"BINSTRING", NULL, 0},
-    ['U'] = {"SHORT_BINSTRING", NULL, 0},
+    ['T'] = {"BINSTRING", do_bytes, 4},
+    ['U'] = {"SHORT_BINSTRING", do_bytes, 1},
     ['V'] = {"UNICODE", NULL, 0},
     ['d'] = {"DICT", NULL, 0},
     ['g'] = {"GET", NULL, 0},
@@ -432,10 +432,15 @@ static const struct {
     [0x90] = {"ADDITEMS", NULL, 0},
     [0x91] = {"FROZENSET", NULL, 0},
     [0x92] = {"NEWOBJ_EX", NULL, 0},
-    [0x96] = {"BYTEARRAY8", NULL, 0},
+    [0x96] = {"BYTEARRAY8", do_bytes, 8},
     [0x97] = {"NEXT_BUFFER", NULL, 0},
     [0x98] = {"READONLY_BUFFER", NULL, 0},
 };
+
+/* Strings of Python 2, and bytearrays: torch writes neither. */
+static bool is_of_arrays(unsigned code) {
+    return code == 'T' || code == 'U' || code == 0x96;
+}
 
 static npos_status execute(npi_pickle_reader *r) {
     if (r->at == r->end || *r->at != 0x80)
@@ -454,26 +459,26 @@ static npos_status execute(npi_pickle_reader *r) {
         }
         if (!opcodes[code].name)
             return NPI_PICKLE_WRONG(r, NPOS_BAD_DATA, "0x%02x is not an opcode of pickles", code);
-        if (!opcodes[code].run)
+        if (!opcodes[code].run || (is_of_arrays(code) && !r->arrays))
             return NPI_PICKLE_WRONG(r, NPOS_UNSUPPORTED,
-                                    "opcode 0x%02x (%s), which torch does not write", code,
-                                    opcodes[code].name);
+                                    "opcode 0x%02x (%s), which %s does not write", code,
+                                    opcodes[code].name, r->arrays ? "NumPy" : "torch");
         NPI_TRY(opcodes[code].run(r, opcodes[code].argument));
     }
     return npi_fail(NPOS_BAD_DATA, "%s: the pickle has no end: truncated", r->name);
 }
 
-npos_status npi_pickle_read(const char *name, const void *bytes_, size_t size, npi_pickle **out) {
-    *out = NULL;
-    if (size > NPI_PICKLE_MOST_BYTES)
-        return npi_fail(NPOS_UNSUPPORTED, "%s: a pickle of %zu bytes, at most %d are read", name,
-                        size, NPI_PICKLE_MOST_BYTES);
+static npos_status read_values(const char *name, const uint8_t *start, size_t size, size_t memory,
+                               bool arrays, npi_pickle **out) {
     npi_pickle *pickle;
     NPI_TRY(npi_alloc(&pickle, 1, sizeof *pickle, name));
-    pickle->most = 16 * size + (1 << 20);
-    const uint8_t *start = bytes_;
-    npi_pickle_reader r = {
-        .out = pickle, .name = name, .start = start, .at = start, .end = start + size};
+    pickle->most = memory;
+    npi_pickle_reader r = {.out = pickle,
+                           .name = name,
+                           .arrays = arrays,
+                           .start = start,
+                           .at = start,
+                           .end = start + size};
     npos_status status = execute(&r);
     npi_free(r.stack);
     npi_free(r.memo);
@@ -482,6 +487,28 @@ npos_status npi_pickle_read(const char *name, const void *bytes_, size_t size, n
     else
         npi_pickle_close(pickle);
     return status;
+}
+
+static npos_status too_large(const char *name, size_t size, int most) {
+    return npi_fail(NPOS_UNSUPPORTED, "%s: a pickle of %zu bytes, at most %d are read", name, size,
+                    most);
+}
+
+npos_status npi_pickle_read(const char *name, const void *bytes_, size_t size, npi_pickle **out) {
+    *out = NULL;
+    if (size > NPI_PICKLE_MOST_BYTES)
+        return too_large(name, size, NPI_PICKLE_MOST_BYTES);
+    return read_values(name, bytes_, size, 16 * size + (1 << 20), false, out);
+}
+
+npos_status npi_pickle_read_arrays(const char *name, const void *bytes_, size_t size,
+                                   npi_pickle **out) {
+    const size_t most = (size_t)512 << 20;
+    *out = NULL;
+    if (size > NPI_PICKLE_MOST_ARRAY_BYTES)
+        return too_large(name, size, NPI_PICKLE_MOST_ARRAY_BYTES);
+    return read_values(name, bytes_, size, 16 * size < most ? 16 * size + (1 << 20) : most, true,
+                       out);
 }
 
 void npi_pickle_close(npi_pickle *pickle) {

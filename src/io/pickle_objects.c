@@ -23,7 +23,13 @@ typedef enum role {
     REBUILD_TENSOR,
     FIRST_TENSOR, /* the first argument, which must be a tensor */
     FIRST,        /* the first argument */
-    CLASS         /* of TorchScript */
+    CLASS,        /* of TorchScript */
+    /* those of NumPy */
+    EMPTY_ARRAY,
+    BUFFER_ARRAY,
+    ARRAY_CLASS,
+    ARRAY_DTYPE,
+    LATIN1
 } role;
 
 static const struct {
@@ -50,6 +56,13 @@ static const struct {
     {"torch.jit._pickle", "build_boollist", FIRST, 0},
     {"torch.jit._pickle", "build_doublelist", FIRST, 0},
     {"torch.jit._pickle", "build_tensorlist", FIRST, 0},
+    {"numpy.core.multiarray", "_reconstruct", EMPTY_ARRAY, 0},
+    {"numpy._core.multiarray", "_reconstruct", EMPTY_ARRAY, 0},
+    {"numpy.core.numeric", "_frombuffer", BUFFER_ARRAY, 0},
+    {"numpy._core.numeric", "_frombuffer", BUFFER_ARRAY, 0},
+    {"numpy", "ndarray", ARRAY_CLASS, 0},
+    {"numpy", "dtype", ARRAY_DTYPE, 0},
+    {"_codecs", "encode", LATIN1, 0},
     {"__torch__", "", CLASS, 0}, /* and all below it: see find_name */
 };
 enum { NAMES = sizeof names / sizeof *names, TORCH_SCRIPT = NAMES - 1 };
@@ -58,16 +71,23 @@ static bool same(const char *word, const char *text, size_t length) {
     return strlen(word) == length && memcmp(word, text, length) == 0;
 }
 
+/* Whether a name is one of those that this reader was asked to read. */
+static bool is_read(const npi_pickle_reader *r, int row) {
+    return names[row].role == ORDERED_DICT || (names[row].role >= EMPTY_ARRAY) == r->arrays;
+}
+
 static npos_status put_name(npi_pickle_reader *r, const char *module, size_t module_length,
                             const char *name, size_t length) {
     static const char own[] = "__torch__.";
     const size_t own_length = sizeof own - 1;
     int found = -1;
     for (int i = 0; i < TORCH_SCRIPT; i++)
-        if (same(names[i].module, module, module_length) && same(names[i].name, name, length))
+        if (is_read(r, i) && same(names[i].module, module, module_length) &&
+            same(names[i].name, name, length))
             found = i;
-    if (same(names[TORCH_SCRIPT].module, module, module_length) ||
-        (module_length > own_length && memcmp(module, own, own_length) == 0))
+    if (is_read(r, TORCH_SCRIPT) &&
+        (same(names[TORCH_SCRIPT].module, module, module_length) ||
+         (module_length > own_length && memcmp(module, own, own_length) == 0)))
         found = TORCH_SCRIPT;
     if (found < 0)
         return npi_hint(
@@ -75,8 +95,11 @@ static npos_status put_name(npi_pickle_reader *r, const char *module, size_t mod
                              "names %.*s.%.*s, which is not on the list of what is read",
                              (int)(module_length < 200 ? module_length : 200), module,
                              (int)(length < 200 ? length : 200), name),
-            "nothing in such a file is executed; save the weights alone: "
-            "torch.save(model.state_dict(), FILE)");
+            r->arrays
+                ? "nothing in such a file is executed: dicts, lists, numbers, texts and arrays "
+                  "of NumPy are all that is read"
+                : "nothing in such a file is executed; save the weights alone: "
+                  "torch.save(model.state_dict(), FILE)");
     npi_pickle_value *made;
     NPI_TRY(npi_pickle_make(r, NPI_PICKLE_NAME, &made));
     made->row = found;
@@ -183,7 +206,16 @@ npos_status npi_pickle_reduce(npi_pickle_reader *r, int unused) {
         if (count == 0)
             return NPI_PICKLE_WRONG(r, NPOS_BAD_DATA, "%s called without arguments", called);
         return npi_pickle_put(r, arguments->as.items[0]);
+    case EMPTY_ARRAY:
+        return npi_pickle_empty_array(r, arguments);
+    case BUFFER_ARRAY:
+        return npi_pickle_buffer_array(r, arguments);
+    case ARRAY_DTYPE:
+        return npi_pickle_array_dtype(r, arguments);
+    case LATIN1:
+        return npi_pickle_latin1(r, arguments);
     case STORAGE_TYPE:
+    case ARRAY_CLASS:
     case CLASS:
         break;
     }
@@ -208,8 +240,16 @@ npos_status npi_pickle_newobj(npi_pickle_reader *r, int unused) {
 npos_status npi_pickle_build(npi_pickle_reader *r, int unused) {
     (void)unused;
     npi_pickle_value *state, *object;
-    NPI_TRY(npi_pickle_pop_kind(r, NPI_PICKLE_DICT, &state));
+    NPI_TRY(npi_pickle_pop(r, &state));
     NPI_TRY(npi_pickle_pop(r, &object));
+    if (object->kind == NPI_PICKLE_ARRAY || object->kind == NPI_PICKLE_DTYPE) {
+        NPI_TRY(npi_pickle_array_state(r, object, state));
+        return npi_pickle_put(r, object);
+    }
+    if (state->kind != NPI_PICKLE_DICT)
+        return NPI_PICKLE_WRONG(r, NPOS_BAD_DATA, "opcode 0x%02x finds %s, expected %s", *r->opcode,
+                                npi_pickle_kind_name(state->kind),
+                                npi_pickle_kind_name(NPI_PICKLE_DICT));
     if (object->kind == NPI_PICKLE_OBJECT && object->count == 0) {
         object->as.items = state->as.items;
         object->count = state->count;

@@ -1,5 +1,5 @@
-/* io/pickle_reader.h - what the two halves of the unpickler share: its stack machine (pickle.c) and the
- * names and objects that it knows (pickle_objects.c).  Nobody else includes this. */
+/* io/pickle_reader.h - what the parts of the unpickler share: its stack machine (pickle.c), the names and
+ * objects that it knows (pickle_objects.c) and arrays (pickle_arrays.c).  Nobody else includes this. */
 #ifndef NPI_IO_PICKLE_READER_H
 #define NPI_IO_PICKLE_READER_H
 
@@ -9,6 +9,7 @@
 typedef struct npi_pickle_reader {
     npi_pickle *out;
     const char *name;
+    bool arrays; /* NumPy's names and opcodes, not torch's */
     const uint8_t *start, *at, *end;
     const uint8_t *opcode;    /* the one that is being executed, for messages */
     npi_pickle_value **stack; /* a NULL is a mark */
@@ -48,5 +49,13 @@ npi_pickle_step npi_pickle_empty;
 /* The opcodes of pickle_objects.c: GLOBAL, STACK_GLOBAL, BINPERSID, REDUCE, NEWOBJ, BUILD. */
 npi_pickle_step npi_pickle_global, npi_pickle_stack_global, npi_pickle_persistent,
     npi_pickle_reduce, npi_pickle_newobj, npi_pickle_build;
+
+/* What the names of NumPy make of their arguments (a tuple), put onto the stack; and the state that
+ * BUILD gives to an ARRAY or a DTYPE (pickle_arrays.c). */
+typedef npos_status npi_pickle_call(npi_pickle_reader *r, const npi_pickle_value *arguments);
+npi_pickle_call npi_pickle_empty_array, npi_pickle_buffer_array, npi_pickle_array_dtype,
+    npi_pickle_latin1;
+NPOS_MUST_CHECK npos_status npi_pickle_array_state(npi_pickle_reader *r, npi_pickle_value *object,
+                                                   const npi_pickle_value *state);
 
 #endif

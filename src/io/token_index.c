@@ -69,18 +69,22 @@ static json_t *text_or_null(const char *text) {
 }
 
 json_t *npi_token_index_make(const npi_token_info *info) {
-    json_t *classes = json_array(), *labels = json_array();
+    json_t *classes = json_array(), *labels = json_array(), *skipped = NULL;
     bool whole = classes && labels;
+    if (info->skipped_count > 0)
+        whole = (skipped = json_array()) != NULL && whole;
+    for (int64_t i = 0; whole && i < info->skipped_count; i++)
+        whole = json_array_append_new(skipped, npi_json_text(info->skipped[i])) == 0;
     for (int i = 0; whole && i < info->classes; i++)
         whole = json_array_append_new(classes, npi_json_text(info->class_names[i])) == 0;
     for (int64_t i = 0; whole && i < info->images; i++)
         whole = json_array_append_new(labels, json_integer(info->labels[i])) == 0;
-    json_t *index =
-        json_pack("{s:s, s:I, s:i, s:i, s:i, s:i, s:o, s:o, s:o, s:o, s:o, s:o}", "format", format,
-                  "images", (json_int_t)info->images, "block", info->block, "rows", info->rows,
-                  "width", info->width, "chunk", info->chunk, "model", hex(info->model), "names",
-                  hex(info->names), "spec", text_or_null(info->spec), "transform",
-                  text_or_null(info->transform), "classes", classes, "labels", labels);
+    json_t *index = json_pack(
+        "{s:s, s:I, s:i, s:i, s:i, s:i, s:o, s:o, s:o, s:o, s:o, s:o, s:o*}", "format", format,
+        "images", (json_int_t)info->images, "block", info->block, "rows", info->rows, "width",
+        info->width, "chunk", info->chunk, "model", hex(info->model), "names", hex(info->names),
+        "spec", text_or_null(info->spec), "transform", text_or_null(info->transform), "classes",
+        classes, "labels", labels, "skipped", skipped);
     if (whole)
         return index;
     json_decref(index);

@@ -37,6 +37,9 @@ typedef struct npi_token_info {
     int32_t *labels;    /* [images], 0..classes-1, or -1 without */
     char *spec;         /* of the images; NULL: not known */
     char *transform;    /* how they were prepared, for people; NULL: not known */
+    char **skipped;     /* [skipped_count] names of images that were left out as broken; for the
+                           index alone: a reader does not fill it */
+    int64_t skipped_count;
 } npi_token_info;
 
 /* XXH3 over the names, each with its zero byte; never 0. */

@@ -28,6 +28,8 @@ enum {
     LONGEST_COMMENT = 0xffff,
     ENCRYPTED = 1, /* flag bit */
     ZIP64_EXTRA = 1,
+    DEFLATED = 8,
+    DEFLATE_RATIO = 1032,
 };
 
 struct npi_zip {
@@ -141,6 +143,9 @@ static npos_status read_entry(const npi_zip *zip, const uint8_t *at, uint64_t le
         if (packed != size)
             return damaged(zip, "a stored entry has two lengths");
         out->data = zip->map + start;
+    } else if (method == DEFLATED && !(flags & ENCRYPTED)) {
+        out->packed = zip->map + start;
+        out->packed_bytes = packed;
     }
     return NPOS_OK;
 }
@@ -245,12 +250,64 @@ const npi_zip_entry *npi_zip_find(const npi_zip *zip, const char *name, size_t n
     return NULL;
 }
 
-npos_status npi_zip_check(const npi_zip *zip, const npi_zip_entry *entry) {
-    uint32_t seen = (uint32_t)crc32_z(0, entry->data, entry->size);
+static npos_status check_bytes(const npi_zip *zip, const npi_zip_entry *entry,
+                               const uint8_t *bytes) {
+    uint32_t seen = (uint32_t)crc32_z(0, bytes, entry->size);
     if (seen == entry->crc)
         return NPOS_OK;
     return npi_fail(NPOS_BAD_DATA,
                     "%s: entry '%.*s' is damaged: the CRC-32 of its bytes is %08" PRIx32
                     ", %08" PRIx32 " was written",
                     zip->path, (int)entry->name_bytes, entry->name, seen, entry->crc);
+}
+
+npos_status npi_zip_check(const npi_zip *zip, const npi_zip_entry *entry) {
+    return check_bytes(zip, entry, entry->data);
+}
+
+/* Inflates the whole entry, which must fill `to` exactly. */
+static bool inflate_entry(const npi_zip_entry *entry, uint8_t *to) {
+    z_stream z = {0};
+    const uint64_t part = UINT32_MAX;
+    uint64_t in = entry->packed_bytes, out = entry->size;
+    int result = inflateInit2(&z, -MAX_WBITS);
+    z.next_in = (uint8_t *)entry->packed; /* zlib's field is not const; it does not write there */
+    z.next_out = to;
+    while (result == Z_OK) {
+        if (z.avail_in == 0) {
+            z.avail_in = (unsigned)(in < part ? in : part);
+            in -= z.avail_in;
+        }
+        if (z.avail_out == 0) {
+            z.avail_out = (unsigned)(out < part ? out : part);
+            out -= z.avail_out;
+        }
+        result = inflate(&z, Z_NO_FLUSH);
+    }
+    bool whole = result == Z_STREAM_END && out == 0 && z.avail_out == 0;
+    inflateEnd(&z);
+    return whole;
+}
+
+npos_status npi_zip_unpack(const npi_zip *zip, const npi_zip_entry *entry, uint8_t **out) {
+    *out = NULL;
+    if (!entry->packed)
+        return npi_fail(NPOS_UNSUPPORTED, "%s: entry '%.*s' is encrypted or packed in a rare way",
+                        zip->path, (int)entry->name_bytes, entry->name);
+    if (entry->size / DEFLATE_RATIO > entry->packed_bytes)
+        return npi_fail(NPOS_BAD_DATA,
+                        "%s: entry '%.*s' says it unpacks %" PRIu64 " bytes to %" PRIu64, zip->path,
+                        (int)entry->name_bytes, entry->name, entry->packed_bytes, entry->size);
+    NPI_TRY(npi_alloc(out, entry->size, 1, zip->path));
+    npos_status status =
+        inflate_entry(entry, *out)
+            ? check_bytes(zip, entry, *out)
+            : npi_fail(NPOS_BAD_DATA,
+                       "%s: entry '%.*s' is damaged: it does not unpack to %" PRIu64 " bytes",
+                       zip->path, (int)entry->name_bytes, entry->name, entry->size);
+    if (status != NPOS_OK) {
+        npi_free(*out);
+        *out = NULL;
+    }
+    return status;
 }

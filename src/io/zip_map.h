@@ -1,7 +1,7 @@
 /* io/zip_map.h - the directory of a zip archive in a memory-mapped file, and its stored entries in place.
  *
- * What torch writes: entries stored without compression, one disk, zip64 where sizes need it.  Compressed
- * and encrypted entries are listed but have no bytes.  Every number of the file is checked against its
+ * What torch and NumPy write: entries stored without compression or deflated, one disk, zip64 where sizes
+ * need it.  Deflated entries can be unpacked; encrypted and other entries are listed but have no bytes.  Every number of the file is checked against its
  * size, so an entry's bytes lie inside the mapping.
  *
  * Source: PKWARE's APPNOTE.TXT 6.3.10, sections 4.3 (records) and 4.5.3 (zip64). */
@@ -16,9 +16,11 @@
 typedef struct npi_zip_entry {
     const char *name; /* name_bytes bytes in the mapping, no zero behind them */
     size_t name_bytes;
-    const uint8_t *data; /* `size` bytes, of any alignment; NULL: compressed or encrypted */
-    uint64_t size;       /* uncompressed */
-    uint32_t crc;        /* CRC-32 that the archive claims for them */
+    const uint8_t *data;   /* `size` bytes, of any alignment; NULL: compressed or encrypted */
+    uint64_t size;         /* uncompressed */
+    const uint8_t *packed; /* packed_bytes deflated bytes; NULL: not deflated, or encrypted */
+    uint64_t packed_bytes;
+    uint32_t crc; /* CRC-32 that the archive claims for them */
 } npi_zip_entry;
 
 typedef struct npi_zip npi_zip;
@@ -36,5 +38,10 @@ const npi_zip_entry *npi_zip_find(const npi_zip *zip, const char *name, size_t n
 
 /* Compares the CRC-32 of a stored entry's bytes with the archive's; the error names the entry. */
 NPOS_MUST_CHECK npos_status npi_zip_check(const npi_zip *zip, const npi_zip_entry *entry);
+
+/* *out = the bytes of a deflated entry, to be freed with npi_free; their CRC-32 is compared.  Other
+ * entries are NPOS_UNSUPPORTED.  No memory is taken for more than 1032 bytes of one packed byte. */
+NPOS_MUST_CHECK npos_status npi_zip_unpack(const npi_zip *zip, const npi_zip_entry *entry,
+                                           uint8_t **out);
 
 #endif

@@ -1,6 +1,7 @@
 /* npos_embed: embeddings of any images, for anyone's own detector. */
 #include <string.h>
 
+#include "base/file.h"
 #include "base/memory.h"
 #include "io/npy.h"
 #include "jobs/compute.h"
@@ -24,6 +25,23 @@ static npos_status write_labels(const char *path, const npi_images *images) {
     return status;
 }
 
+/* H.npy.skipped.txt: the images that have no row, one a line. */
+static npos_status write_skipped(const char *out, const npi_images *images) {
+    char *path;
+    npi_atomic file = {0};
+    if (images->broken_count == 0)
+        return NPOS_OK;
+    NPI_TRY(npi_format(&path, "%s.skipped.txt", out));
+    npos_status status = npi_atomic_open(&file, path);
+    for (int64_t i = 0; i < images->broken_count && status == NPOS_OK; i++)
+        fprintf(file.stream, "%s\n", images->broken[i].name);
+    if (status == NPOS_OK)
+        status = npi_atomic_commit(&file);
+    npi_atomic_abort(&file);
+    npi_free(path);
+    return status;
+}
+
 static npos_status embed(const npos_embed_options *options, const npi_fitted *run) {
     npi_images images = {0};
     npi_features f = {0};
@@ -32,6 +50,7 @@ static npos_status embed(const npos_embed_options *options, const npi_fitted *ru
                                      &images, &f),
                  done);
     int64_t shape[2] = {f.n, f.dim};
+    NPI_TRY_GOTO(write_skipped(options->out, &images), done);
     NPI_TRY_GOTO(npi_npy_write(options->out, NPI_F32, 2, shape, f.h), done);
     shape[1] = f.classes;
     if (options->logits)

@@ -108,6 +108,7 @@ static npos_status score_set(job *j, int set) {
     NPI_TRY_GOTO(npi_evaluation_add(&j->evaluation, j->fitted.detectors, set, &outputs,
                                     images.names, images.available),
                  done);
+    NPI_TRY_GOTO(npi_evaluation_skip(&j->evaluation, set, &images), done);
     if (id)
         NPI_TRY_GOTO(measure_accuracy(j, &images, &outputs), done);
     status = write_names(j, name, &images);

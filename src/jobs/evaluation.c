@@ -68,6 +68,24 @@ npos_status npi_evaluation_add(npi_evaluation *evaluation, const npi_detector *d
     return NPOS_OK;
 }
 
+npos_status npi_evaluation_skip(npi_evaluation *evaluation, int set, const npi_images *images) {
+    npi_skipped *list = &evaluation->id_skipped;
+    if (images->broken_count == 0)
+        return NPOS_OK;
+    if (set != NPI_ID_SET && !evaluation->skipped) {
+        int sets = evaluation->result[0].sets;
+        NPI_TRY(npi_alloc(&evaluation->skipped, (size_t)sets, sizeof *list, "skipped images"));
+        evaluation->skipped_sets = sets;
+    }
+    if (set != NPI_ID_SET)
+        list = &evaluation->skipped[set];
+    NPI_TRY(npi_alloc(&list->names, (size_t)images->broken_count, sizeof *list->names,
+                      "skipped images"));
+    for (; list->count < images->broken_count; list->count++)
+        NPI_TRY(npi_strdup(&list->names[list->count], images->broken[list->count].name));
+    return NPOS_OK;
+}
+
 npos_status npi_evaluation_measure(npi_evaluation *evaluation, const npos_compute *compute) {
     int64_t done = 0, total = 0;
     for (int r = 0; r < evaluation->results; r++)

@@ -31,6 +31,10 @@ NPOS_MUST_CHECK npos_status npi_evaluation_add(npi_evaluation *evaluation,
                                                const npi_outputs *outputs, char *const *names,
                                                int64_t available);
 
+/* Lists the images that were left out of a set as broken. */
+NPOS_MUST_CHECK npos_status npi_evaluation_skip(npi_evaluation *evaluation, int set,
+                                                const npi_images *images);
+
 /* Measures every set under the evaluation's protocol and sets each threshold to the score that
  * accepts 95% of the ID images.  `compute` is told the progress (phase "measure"). */
 NPOS_MUST_CHECK npos_status npi_evaluation_measure(npi_evaluation *evaluation,

@@ -10,6 +10,7 @@
 #include "jobs/clip_images.h"
 #include "jobs/compute.h"
 #include "jobs/options.h"
+#include "jobs/sift.h"
 #include "npos/npos.h"
 #include "tensor/dtype.h"
 
@@ -48,16 +49,26 @@ static npos_status open_writer(job *j) {
                            .class_names = j->images.class_names,
                            .labels = j->images.labels,
                            .spec = j->images.spec};
-    NPI_TRY(npi_clip_hash(o->clip, &info.model));
-    NPI_TRY(npi_token_names_hash(j->images.names, j->images.count, &info.names));
-    NPI_TRY(npi_format(&info.transform,
-                       "short side %d bicubic, centre crop, %d channels, mean %.7g %.7g %.7g, std "
-                       "%.7g %.7g %.7g",
-                       c->side, c->channels, (double)n->mean[0], (double)n->mean[1],
-                       (double)n->mean[2], (double)n->std[0], (double)n->std[1],
-                       (double)n->std[2]));
-    npos_status status = npi_token_writer_open(o->out, &info, o->resume, &j->writer);
+    npi_images *images = &j->images;
+    npos_status status;
+    NPI_TRY_GOTO(npi_clip_hash(o->clip, &info.model), done);
+    NPI_TRY_GOTO(npi_token_names_hash(images->names, images->count, &info.names), done);
+    NPI_TRY_GOTO(npi_alloc(&info.skipped, (size_t)images->broken_count, sizeof *info.skipped,
+                           "skipped images"),
+                 done);
+    for (; info.skipped_count < images->broken_count; info.skipped_count++)
+        info.skipped[info.skipped_count] = images->broken[info.skipped_count].name;
+    NPI_TRY_GOTO(
+        npi_format(&info.transform,
+                   "short side %d bicubic, centre crop, %d channels, mean %.7g %.7g %.7g, std "
+                   "%.7g %.7g %.7g",
+                   c->side, c->channels, (double)n->mean[0], (double)n->mean[1], (double)n->mean[2],
+                   (double)n->std[0], (double)n->std[1], (double)n->std[2]),
+        done);
+    status = npi_token_writer_open(o->out, &info, o->resume, &j->writer);
+done:
     npi_free(info.transform);
+    npi_free(info.skipped);
     return status;
 }
 
@@ -151,6 +162,7 @@ static npos_status prepare(job *j, npi_device *dev) {
         return npi_fail(NPOS_INVALID_ARGUMENT, "block %d: the image tower of %s has blocks 0 to %d",
                         o->block, o->clip, c->vision.layers - 1);
     NPI_TRY(npi_images_open(o->data, &j->encoder.transform, 0, 0, &j->images));
+    NPI_TRY(npi_sift(&o->compute, &j->images));
     if (j->images.count < 1)
         return npi_fail(NPOS_BAD_DATA, "%s: there are no images", o->data);
     j->numbers = (size_t)npi_clip_rows(c) * (size_t)c->vision.width;

@@ -7,6 +7,7 @@
 #include "jobs/compute.h"
 #include "jobs/external.h"
 #include "jobs/fitted_file.h"
+#include "jobs/sift.h"
 
 /* Beside another device the processor decodes ahead.  A host device needs the cores itself: there
  * decoding and embedding take turns, in blocks so large that the turns cost nothing. */
@@ -178,6 +179,7 @@ npos_status npi_fitted_features(const npi_fitted *fitted, const npos_compute *co
     if (fitted->run->external)
         return npi_external_features(fitted->run, spec, limit, seed, images, out);
     NPI_TRY(npi_images_open(spec, &fitted->run->transform, limit, seed, images));
+    NPI_TRY(npi_sift(compute, images));
     int64_t n = images->count;
     if (n < 1)
         return npi_fail(NPOS_BAD_DATA, "%s: there are no images", spec);

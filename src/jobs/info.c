@@ -11,6 +11,9 @@
 #ifdef NPI_HAVE_PNG
 #include <png.h>
 #endif
+#ifdef NPI_HAVE_WEBP
+#include <webp/decode.h>
+#endif
 #include <jansson.h>
 #include <xxhash.h>
 #include <yaml.h>
@@ -67,7 +70,7 @@ static json_t *device(const char *name) {
 static json_t *libraries(void) {
     json_t *object = json_object();
     char text[64];
-    const char *archive = NULL, *jpeg = NULL, *png = NULL;
+    const char *archive = NULL, *jpeg = NULL, *png = NULL, *webp = NULL;
 #ifdef NPI_HAVE_ARCHIVE
     archive = archive_version_string(); /* "libarchive 3.6.2" */
     archive += strcspn(archive, "0123456789");
@@ -78,9 +81,17 @@ static json_t *libraries(void) {
 #ifdef NPI_HAVE_PNG
     png = png_get_libpng_ver(NULL);
 #endif
+#ifdef NPI_HAVE_WEBP
+    char webp_text[48];
+    unsigned of_webp = (unsigned)WebPGetDecoderVersion();
+    snprintf(webp_text, sizeof webp_text, "%u.%u.%u", of_webp >> 16, of_webp >> 8 & 255,
+             of_webp & 255);
+    webp = webp_text;
+#endif
     set_text(object, "libarchive", archive);
     set_text(object, "libjpeg-turbo", jpeg);
     set_text(object, "libpng", png);
+    set_text(object, "libwebp", webp);
     set_text(object, "libyaml", yaml_get_version_string());
     set_text(object, "jansson", JANSSON_VERSION);
     unsigned xxh = XXH_versionNumber();

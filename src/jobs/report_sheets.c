@@ -114,6 +114,20 @@ static bool about_data(npos_status status) {
            status == NPOS_UNSUPPORTED;
 }
 
+/* The images that the evaluation left out as broken: both lists are in the set's order. */
+static npos_status leave_out(npi_images *images, const npi_skipped *skipped) {
+    bool *out;
+    int64_t next = 0;
+    NPI_TRY(npi_alloc(&out, (size_t)images->count, sizeof *out, "broken images"));
+    for (int64_t i = 0; i < images->count && next < skipped->count; i++) {
+        out[i] = strcmp(images->names[i], skipped->names[next]) == 0;
+        next += out[i];
+    }
+    npos_status status = npi_images_drop(images, out);
+    npi_free(out);
+    return status;
+}
+
 static npos_status one_set(npi_report *report, const npos_compute *compute, int set,
                            npi_report_points *points) {
     const npi_evaluation *evaluation = &report->evaluation;
@@ -126,9 +140,13 @@ static npos_status one_set(npi_report *report, const npos_compute *compute, int 
     npi_images images = {0};
     if (!scores)
         return npi_strdup(&sheet->why, "the scores of its images are not there.");
+    const npi_skipped *skipped = npi_evaluation_skipped(evaluation, set);
+    int64_t drawn = n + (skipped ? skipped->count : 0);
     npos_status status =
-        npi_images_open(spec, &report->run->transform, ood && ood->available > n ? n : 0,
+        npi_images_open(spec, &report->run->transform, ood && ood->available > drawn ? drawn : 0,
                         evaluation->seed, &images);
+    if (status == NPOS_OK && skipped)
+        status = leave_out(&images, skipped);
     if (status != NPOS_OK && about_data(status))
         return npi_strdup(&sheet->why, npos_error_message());
     if (status != NPOS_OK)

@@ -9,6 +9,7 @@
 #include "base/file.h"
 #include "base/memory.h"
 #include "io/json_text.h"
+#include "jobs/sift.h"
 #include "jobs/trainer.h"
 
 /* ---- recipe.yaml, manifest.json --------------------------------------------------------------------- */
@@ -44,12 +45,13 @@ static json_t *manifest(const npi_trainer *t) {
         json_array_append_new(settings, npi_json_text(t->options->set[i]));
     json_t *clip = t->clip ? clip_part(t) : json_null();
     return json_pack(
-        "{s:i, s:s, s:s, s:s, s:i, s:{s:s, s:s, s:s}, s:{s:o, s:s, s:I, s:o}, s:o, s:o, s:o}",
+        "{s:i, s:s, s:s, s:s, s:i, s:{s:s, s:s, s:s}, s:{s:o, s:s, s:I, s:o, s:o*}, s:o, s:o, s:o}",
         "schema", 1, "version", NPOS_VERSION, "started", now, "recipe", t->recipe.name, "seed",
         t->recipe.seed, "device", "name", t->dev->name, "description", t->dev->description,
         "precision", t->dev->compute == NPI_BF16 ? "bf16" : "fp32", "data", "spec",
         npi_json_text(t->images.spec), "hash", hash, "images", (json_int_t)t->images.count,
-        "classes", classes, "set", settings, "init",
+        "classes", classes, "skipped",
+        t->images.broken_count > 0 ? npi_sifted_json(&t->images) : NULL, "set", settings, "init",
         t->options->init ? npi_json_text(t->options->init) : json_null(), "clip", clip);
 }
 

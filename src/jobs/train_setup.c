@@ -7,6 +7,7 @@
 #include "jobs/compute.h"
 #include "jobs/foreign.h"
 #include "jobs/model_file.h"
+#include "jobs/sift.h"
 #include "jobs/trainer.h"
 #include "ood/spread.h"
 
@@ -101,13 +102,16 @@ static npos_status load_split(npi_trainer *t, const char *spec, const char *spli
     char *whole = NULL;
     bool add =
         !strstr(spec, "#train") && !strstr(spec, "#test") && npi_dataset_has_split(spec, split);
-    const char *classes = strstr(spec, "#class");
-    int head = classes ? (int)(classes - spec) : (int)strlen(spec);
+    const char *behind = strstr(spec, "#class"); /* what stands behind a split */
+    if (!behind)
+        behind = strstr(spec, "#first=");
+    int head = behind ? (int)(behind - spec) : (int)strlen(spec);
     NPI_TRY(npi_format(&whole, "%.*s%s%s%s", head, spec, add ? "#" : "", add ? split : "",
-                       classes ? classes : ""));
+                       behind ? behind : ""));
     npos_status status = npi_images_open(whole, &transform, 0, 0, out);
     npi_free(whole);
     NPI_TRY(status);
+    NPI_TRY(npi_sift(&t->options->compute, out));
     return t->clip || npi_settings_streams(&t->recipe, out->count)
                ? npi_images_stamp(out)
                : npi_images_fill(out, &transform, t->options->compute.threads, npi_trainer_loading,

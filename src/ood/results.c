@@ -87,7 +87,24 @@ const char *npi_group_at(const npi_score_result *result, int i) {
     return NULL;
 }
 
+const npi_skipped *npi_evaluation_skipped(const npi_evaluation *evaluation, int set) {
+    const npi_skipped *list = set < 0                          ? &evaluation->id_skipped
+                              : set < evaluation->skipped_sets ? &evaluation->skipped[set]
+                                                               : NULL;
+    return list && list->count > 0 ? list : NULL;
+}
+
+static void clear_skipped(npi_skipped *list) {
+    for (int64_t i = 0; i < list->count; i++)
+        npi_free(list->names[i]);
+    npi_free(list->names);
+}
+
 void npi_evaluation_clear(npi_evaluation *evaluation) {
+    clear_skipped(&evaluation->id_skipped);
+    for (int i = 0; i < evaluation->skipped_sets; i++)
+        clear_skipped(&evaluation->skipped[i]);
+    npi_free(evaluation->skipped);
     for (int r = 0; r < evaluation->results; r++) {
         npi_score_result *result = &evaluation->result[r];
         for (int i = 0; i < result->sets; i++) {

@@ -51,15 +51,27 @@ typedef struct npi_score_result {
                            means have no intervals (read from an older file) */
 } npi_score_result;
 
+/* Names of a set's images that could not be read and were left out. */
+typedef struct npi_skipped {
+    int64_t count;
+    char **names;
+} npi_skipped;
+
 typedef struct npi_evaluation {
     npi_protocol protocol;
     uint64_t seed; /* of subsets and bootstrap draws */
     char *id_spec; /* SPEC or file of the ID images */
     int results;
     npi_score_result *result;
+    npi_skipped id_skipped;
+    npi_skipped *skipped; /* [sets of a result]; NULL: none of any */
+    int skipped_sets;
 } npi_evaluation;
 
 void npi_evaluation_clear(npi_evaluation *evaluation);
+
+/* The list of set number `set` (-1: the ID images), or NULL when nothing was left out there. */
+const npi_skipped *npi_evaluation_skipped(const npi_evaluation *evaluation, int set);
 
 /* Mean of each measure over the sets of one group (NULL: over all sets), with the intervals
  * of result->mean, or NaN for them.  Returns how many sets there were. */

@@ -45,13 +45,26 @@ static void put_intervals(json_t *object, const npi_measures *measures, bool *ok
     put(object, "aupr_out_ci", interval_json(measures->aupr_out_ci, ok), ok);
 }
 
-static json_t *set_json(const npi_set_result *set, bool *ok) {
+/* Under "skipped"; nothing where none was left out. */
+static void put_skipped(json_t *object, const npi_evaluation *evaluation, int set, bool *ok) {
+    const npi_skipped *list = npi_evaluation_skipped(evaluation, set);
+    if (!list)
+        return;
+    json_t *names = json_array();
+    for (int64_t i = 0; i < list->count; i++)
+        append(names, npi_json_text(list->names[i]), ok);
+    put(object, "skipped", names, ok);
+}
+
+static json_t *set_json(const npi_evaluation *evaluation, const npi_set_result *set, int number,
+                        bool *ok) {
     json_t *object = json_object();
     put(object, "name", npi_json_text(set->name), ok);
     put(object, "group", npi_json_text(set->group), ok);
     put(object, "spec", npi_json_text(set->spec), ok);
     put(object, "n", json_integer(set->n), ok);
     put(object, "available", json_integer(set->available), ok);
+    put_skipped(object, evaluation, number, ok);
     put_measures(object, &set->measures, ok);
     put_intervals(object, &set->measures, ok);
     return object;
@@ -88,9 +101,10 @@ static json_t *result_json(const npi_evaluation *evaluation, const npi_score_res
             put(accuracy, accuracies[i].key, npi_json_number(accuracies[i].value), ok);
     put(id, "spec", npi_json_text(evaluation->id_spec), ok);
     put(id, "n", json_integer(result->id_n), ok);
+    put_skipped(id, evaluation, -1, ok);
     put(id, "accuracy", accuracy, ok);
     for (int i = 0; i < result->sets; i++)
-        append(ood, set_json(&result->set[i], ok), ok);
+        append(ood, set_json(evaluation, &result->set[i], i, ok), ok);
     put(object, "score", npi_json_text(result->score), ok);
     put(object, "threshold", npi_json_number(result->threshold), ok);
     put(object, "id", id, ok);
@@ -181,6 +195,35 @@ static npos_status get_count(const char *path, const json_t *object, const char 
     if (!json_is_integer(value) || json_integer_value(value) < 0)
         return expected(path, key, "a count");
     *out = json_integer_value(value);
+    return NPOS_OK;
+}
+
+static npos_status read_skipped(const char *path, const json_t *object, npi_skipped *out) {
+    json_t *names = json_object_get(object, "skipped");
+    if (!names)
+        return NPOS_OK;
+    if (!json_is_array(names))
+        return expected(path, "skipped", "a list of names");
+    NPI_TRY(npi_alloc(&out->names, json_array_size(names), sizeof *out->names, "skipped images"));
+    for (size_t i = 0; i < json_array_size(names); i++, out->count++) {
+        const char *name = json_string_value(json_array_get(names, i));
+        if (!name)
+            return expected(path, "skipped", "a list of names");
+        NPI_TRY(npi_strdup(&out->names[i], name));
+    }
+    return NPOS_OK;
+}
+
+/* The lists of the ID images and of the sets, which are the same in all results. */
+static npos_status read_all_skipped(const char *path, const json_t *result, npi_evaluation *out) {
+    const json_t *sets = json_object_get(result, "ood");
+    size_t count = json_array_size(sets);
+    NPI_TRY(read_skipped(path, json_object_get(result, "id"), &out->id_skipped));
+    NPI_TRY(npi_alloc(&out->skipped, count, sizeof *out->skipped, "skipped images"));
+    for (size_t i = 0; i < count; i++) {
+        out->skipped_sets++;
+        NPI_TRY(read_skipped(path, json_array_get(sets, i), &out->skipped[i]));
+    }
     return NPOS_OK;
 }
 
@@ -282,6 +325,7 @@ static npos_status read_root(const char *path, const json_t *root, npi_evaluatio
         out->results++;
         NPI_TRY(read_result(path, json_array_get(results, i), &out->result[i]));
     }
+    NPI_TRY(read_all_skipped(path, json_array_get(results, 0), out));
     return NPOS_OK;
 }
 

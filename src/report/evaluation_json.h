@@ -10,8 +10,10 @@
  *        "means": {"all": {"fpr95": ..., ..., "fpr95_ci": [lo, hi], ...},
  *                  "far": {...}}}, ...]}
  *
+ * Where images could not be read and were left out, "id" and the sets have "skipped": [NAME, ...].
+ *
  * Fractions in [0, 1].  `group` is "" for a set without one.  `accuracy` has the keys that the model
- * has.  `available` > `n` says that n images were drawn, with `seed`.  A threshold that is infinite is
+ * has.  `available` > `n` + skipped says that n images were drawn, with `seed`.  A threshold that is infinite is
  * null.  AUPR's intervals may be missing when a file is read: [0, 1] then;
  * and so may those of the means.  `means` has "all" and one entry a named group. */
 #ifndef NPI_REPORT_EVALUATION_JSON_H

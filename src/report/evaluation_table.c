@@ -92,13 +92,18 @@ static void print_result(const npi_evaluation *evaluation, const npi_score_resul
     for (int i = 0; (group = npi_group_at(result, i)) != NULL; i++)
         print_mean(result, group, wide_group, wide_name, out);
     print_mean(result, NULL, wide_group, wide_name, out);
-    for (int i = 0; i < result->sets; i++) {
-        const npi_set_result *set = &result->set[i];
+    for (int i = -1; i < result->sets; i++) {
+        const npi_set_result *set = i < 0 ? NULL : &result->set[i];
+        const npi_skipped *skipped = npi_evaluation_skipped(evaluation, i);
+        int64_t left_out = skipped ? skipped->count : 0;
         char available[32];
-        if (set->available > set->n)
+        if (set && set->available > set->n + left_out)
             fprintf(out, "  %s: %s of %s images, drawn with seed %llu\n", set->name,
                     grouped(set->n, count), grouped(set->available, available),
                     (unsigned long long)evaluation->seed);
+        if (skipped)
+            fprintf(out, "  %s: %s broken image%s left out\n", set ? set->name : "ID",
+                    grouped(left_out, count), left_out == 1 ? "" : "s");
     }
 }
 

@@ -48,6 +48,11 @@ static void wrong_specs_say_what_is_wrong(void **state) {
     CHECK_FAILS(npi_spec_parse("x#class=", &spec), NPOS_INVALID_ARGUMENT, "names no class");
     CHECK_FAILS(npi_spec_parse("x#class=,,", &spec), NPOS_INVALID_ARGUMENT, "names no class");
     CHECK_FAILS(npi_spec_parse("x#class=@no/such/list", &spec), NPOS_NOT_FOUND, "no/such/list");
+    CHECK_FAILS(npi_spec_parse("x#first=0", &spec), NPOS_INVALID_ARGUMENT, "from 1 on");
+    CHECK_FAILS(npi_spec_parse("x#first=", &spec), NPOS_INVALID_ARGUMENT, "from 1 on");
+    CHECK_FAILS(npi_spec_parse("x#first=3x", &spec), NPOS_INVALID_ARGUMENT, "from 1 on");
+    CHECK_FAILS(npi_spec_parse("x#first=3#first=4", &spec), NPOS_INVALID_ARGUMENT, "twice");
+    CHECK_FAILS(npi_spec_parse("x#first=3#test", &spec), NPOS_INVALID_ARGUMENT, "stand last");
     CHECK_FAILS(
         npi_spec_parse("x#class=1#class=1#class=1#class=1#class=1#class=1#class=1#class=1#class=1",
                        &spec),
@@ -207,6 +212,42 @@ static void flat_folders_and_single_files_have_no_labels(void **state) {
     check_remove(folder);
 }
 
+/* flat:PATH takes images wherever they lie. */
+static void flat_takes_all_images(void **state) {
+    (void)state;
+    char folder[512], spec[700], command[1200];
+    snprintf(folder, sizeof folder, "%s", check_folder());
+    put_png(folder, "m/z.png", 4, 1, 9);
+    put_png(folder, "m/train/cat/1.png", 4, 1, 1);
+    put_png(folder, "m/deep/er/and/deeper/2.png", 4, 1, 2);
+    put_png(folder, "m/test/3.png", 4, 1, 3);
+    put_text(folder, "m/README", "side files are passed over here, too");
+    snprintf(command, sizeof command, "tar -czf '%s/m.tar.gz' -C '%s' m", folder, folder);
+    assert_int_equal(system(command), 0);
+    npi_dataset *set;
+    CHECK_FAILS(npi_dataset_open(spec_of(folder, "m"), &set), NPOS_BAD_DATA,
+                "beside class folders");
+    assert_non_null(strstr(npos_error_hint(), "flat:"));
+    static const char *const names[] = {"deep/er/and/deeper/2.png", "test/3.png", "train/cat/1.png",
+                                        "z.png"};
+    static const int values[] = {2, 3, 1, 9};
+    for (int archive = 0; archive < 2; archive++) {
+        snprintf(spec, sizeof spec, "flat:%s/m%s", folder, archive ? ".tar.gz" : "");
+        set = open_set(spec);
+        assert_int_equal(npi_dataset_count(set), 4);
+        assert_int_equal(npi_dataset_classes(set), 0);
+        for (int i = 0; i < 4; i++) {
+            assert_string_equal(name_of(set, i) + (archive ? 2 : 0), names[i]);
+            assert_int_equal(first_value(set, i), values[i]);
+        }
+        npi_dataset_close(set);
+        strcat(spec, "#train");
+        CHECK_FAILS(npi_dataset_open(spec, &set), NPOS_NOT_FOUND, "flat: takes all images");
+        assert_false(npi_dataset_has_split(spec, "train"));
+    }
+    check_remove(folder);
+}
+
 static void classes_are_chosen_and_renumbered(void **state) {
     (void)state;
     static const char *const names[] = {"ant", "bee", "cat", "dog", "12"};
@@ -284,6 +325,16 @@ static void cifar_10_binary(void **state) {
     npi_dataset_close(set);
     set = open_set(spec_of(folder, "c"));
     assert_int_equal(npi_dataset_count(set), 9);
+    npi_dataset_close(set);
+    char command[1200];
+    snprintf(command, sizeof command, "tar -czf '%s/c.tgz' -C '%s' c", folder, folder);
+    assert_int_equal(system(command), 0);
+    set = open_set(spec_of(folder, "c.tgz#train#class=bird,dog"));
+    assert_string_equal(npi_dataset_format(set), "cifar");
+    assert_int_equal(npi_dataset_count(set), 1);
+    assert_string_equal(npi_dataset_class_name(set, 1), "dog");
+    assert_string_equal(name_of(set, 0), "data_batch_1.bin[2]");
+    assert_int_equal(first_value(set, 0), 2);
     npi_dataset_close(set);
     set = open_set(spec_of(folder, "c/test_batch.bin#test#class=bird"));
     assert_int_equal(npi_dataset_count(set), 1);
@@ -456,6 +507,7 @@ int main(void) {
         cmocka_unit_test(archives_are_the_folder_they_were_packed_from),
         cmocka_unit_test(a_common_folder_above_the_classes_is_left_out),
         cmocka_unit_test(flat_folders_and_single_files_have_no_labels),
+        cmocka_unit_test(flat_takes_all_images),
         cmocka_unit_test(classes_are_chosen_and_renumbered),
         cmocka_unit_test(cifar_10_binary),
         cmocka_unit_test(cifar_100_binary),

@@ -50,6 +50,67 @@ static void threads_do_not_change_the_result(void **state) {
     npi_images_clear(&one);
 }
 
+static npos_status stop_at_once(void *context, int64_t done, int64_t total) {
+    (void)context, (void)done, (void)total;
+    return npi_fail(NPOS_INTERRUPTED, "enough");
+}
+
+/* Whatever the number of threads, and wherever the set comes from. */
+static void broken_images_are_sifted_out(void **state) {
+    (void)state;
+    npi_transform transform = {7, 3, NPI_BILINEAR};
+    npi_images clean = load(check_path(folder, "s"), 0, 0, 2), images;
+    put_text(folder, "s/ant/000x.jpg", "no JPEG");
+    put_text(folder, "s/cat/050x.png", "");
+    put_text(folder, "s/cat/zzz.png", "\x89PNG\r\n\x1a\n cut");
+    char command[1200];
+    snprintf(command, sizeof command, "tar -cf '%s/s.tar' -C '%s/s' .", folder, folder);
+    assert_int_equal(system(command), 0);
+    size_t before = npi_memory_now();
+    for (int threads = 1; threads <= 4; threads++) {
+        CHECK_OK(npi_images_open(check_path(folder, threads % 2 ? "s" : "s.tar"), &transform, 0, 0,
+                                 &images));
+        assert_int_equal(images.count, 93);
+        CHECK_OK(npi_images_sift(&images, threads, NULL, NULL));
+        assert_int_equal(images.count, 90);
+        assert_int_equal(images.broken_count, 3);
+        assert_string_equal(images.broken[0].name, "ant/000x.jpg");
+        assert_string_equal(images.broken[1].name, "cat/050x.png");
+        assert_non_null(strstr(images.broken[1].why, "the file is empty"));
+        assert_non_null(strstr(images.broken[2].why, "cat/zzz.png: damaged PNG"));
+        CHECK_OK(npi_images_fill(&images, &transform, threads, NULL, NULL));
+        assert_true(images.hash == clean.hash);
+        assert_string_equal(images.names[1], clean.names[1]);
+        npi_images_clear(&images);
+    }
+    CHECK_OK(npi_images_open(check_path(folder, "s"), &transform, 20, 3, &images));
+    CHECK_OK(npi_images_sift(&images, 2, NULL, NULL));
+    assert_int_equal(images.count + images.broken_count, 20);
+    assert_int_equal(images.available, 93);
+    npi_images_clear(&images);
+    CHECK_OK(npi_images_open(check_path(folder, "s"), &transform, 0, 0, &images));
+    CHECK_FAILS(npi_images_sift(&images, 1, stop_at_once, NULL), NPOS_INTERRUPTED, "");
+    npi_images_clear(&images);
+    npos_status status = NPOS_OUT_OF_MEMORY;
+    for (int n = 1; status != NPOS_OK; n++) {
+        CHECK_OK(npi_images_open(check_path(folder, "s#class=ant"), &transform, 3, 0, &images));
+        npi_memory_fail_after(n);
+        status = npi_images_sift(&images, 1, NULL, NULL);
+        npi_memory_fail_after(0);
+        assert_true(status == NPOS_OK || status == NPOS_OUT_OF_MEMORY);
+        npi_images_clear(&images);
+        assert_true(npi_memory_now() == before);
+    }
+    put_text(folder, "t/a.png", "");
+    put_text(folder, "t/b.png", "no");
+    CHECK_OK(npi_images_open(check_path(folder, "t"), &transform, 0, 0, &images));
+    CHECK_FAILS(npi_images_sift(&images, 1, NULL, NULL), NPOS_BAD_DATA,
+                "none of its 2 images can be read; the first: ");
+    npi_images_clear(&images);
+    assert_true(npi_memory_now() == before);
+    npi_images_clear(&clean);
+}
+
 static void the_hash_sees_pixels_labels_and_order(void **state) {
     (void)state;
     npi_images before = load(check_path(folder, "s"), 0, 0, 2);
@@ -199,6 +260,7 @@ int main(void) {
 #define CASE(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
     const struct CMUnitTest tests[] = {
         CASE(threads_do_not_change_the_result),
+        CASE(broken_images_are_sifted_out),
         CASE(the_hash_sees_pixels_labels_and_order),
         CASE(a_subset_depends_on_the_seed_alone),
         CASE(progress_ends_at_the_total_and_can_stop),

@@ -46,6 +46,48 @@ static void benchmark_lists_find_their_images(void **state) {
     check_remove(folder);
 }
 
+/* ImageNet's validation images as they are unpacked: 50,000 in one folder, and a list of their classes. */
+static void flat_validation_folders(void **state) {
+    (void)state;
+    char folder[512];
+    snprintf(folder, sizeof folder, "%s", check_folder());
+    char name[64];
+    for (int i = 1; i <= 4; i++) {
+        snprintf(name, sizeof name, "val/ILSVRC2012_val_%08d.JPEG", i);
+        put_png(folder, name, 4, 3, 10 * i);
+    }
+    put_text(
+        folder, "val.txt",
+        "val/ILSVRC2012_val_00000001.JPEG n01751748\nval/ILSVRC2012_val_00000002.JPEG n01440764 "
+        "\r\nval/ILSVRC2012_val_00000004.JPEG n01751748\n");
+    npi_dataset *set = open_set(folder, "val.txt");
+    assert_int_equal(npi_dataset_count(set), 3);
+    assert_int_equal(npi_dataset_classes(set), 2); /* in the order of their ids, as folders are */
+    assert_string_equal(npi_dataset_class_name(set, 0), "n01440764");
+    assert_int_equal(npi_dataset_label(set, 0), 1);
+    assert_int_equal(npi_dataset_label(set, 1), 0);
+    assert_int_equal(npi_dataset_label(set, 2), 1);
+    assert_int_equal(first_value(set, 2), 40);
+    npi_dataset_close(set);
+    /* numbers, with the classes' names in a file */
+    put_text(folder, "numbers/val.txt",
+             "val/ILSVRC2012_val_00000001.JPEG 1\nval/ILSVRC2012_val_00000002.JPEG 0\n");
+    put_text(folder, "numbers/classes.txt", "n01440764\nn01751748\nn02999410\n");
+    set = open_set(folder, "numbers/val.txt#class=n01751748");
+    assert_int_equal(npi_dataset_count(set), 1);
+    assert_int_equal(first_value(set, 0), 10);
+    npi_dataset_close(set);
+    put_text(folder, "val.txt", "val/ILSVRC2012_val_00000001.JPEG n01751748\nx.JPEG 3\n");
+    CHECK_FAILS(npi_dataset_open(check_path(folder, "val.txt"), &set), NPOS_BAD_DATA,
+                "line 2 has a number as label, unlike the lines before");
+    put_text(folder, "val.txt", "val/ILSVRC2012_val_00000001.JPEG 3\nx.JPEG n01751748\n");
+    CHECK_FAILS(npi_dataset_open(check_path(folder, "val.txt"), &set), NPOS_BAD_DATA,
+                "line 2 has a WordNet id as label, unlike the lines before");
+    put_text(folder, "val.txt", "val/ILSVRC2012_val_00000001.JPEG n01751748\nn01751748 3\nx\n");
+    CHECK_FAILS(npi_dataset_open(check_path(folder, "val.txt"), &set), NPOS_BAD_DATA, "line 2");
+    check_remove(folder);
+}
+
 static void other_lists(void **state) {
     (void)state;
     char folder[512], text[1200];
@@ -108,6 +150,7 @@ static void wrong_lists_are_named(void **state) {
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(benchmark_lists_find_their_images),
+        cmocka_unit_test(flat_validation_folders),
         cmocka_unit_test(other_lists),
         cmocka_unit_test(wrong_lists_are_named),
     };

@@ -1,4 +1,4 @@
-/* Resize and transform against what Pillow and torchvision gave (tests/golden/images.py). */
+/* Resize and transform against what Pillow and torchvision gave (tests/golden/images.py, make_formats.py). */
 #include "data/make_sets.h"
 #include "data/resize.h"
 
@@ -74,6 +74,12 @@ static void check_transform(const char *line) {
 static void transform_is_torchvisions_bit_for_bit(void **state) {
     (void)state;
     assert_true(each_case("transform.csv", check_transform) >= 400);
+}
+
+/* CLIP's sizes, photographs, slivers. */
+static void large_and_odd_images_are_pillows(void **state) {
+    (void)state;
+    assert_true(each_case("photographs.csv", check_transform) >= 60);
 }
 
 static void check_crop(const char *line) {
@@ -172,6 +178,7 @@ int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(resize_is_pillows_bit_for_bit),
         cmocka_unit_test(transform_is_torchvisions_bit_for_bit),
+        cmocka_unit_test(large_and_odd_images_are_pillows),
         cmocka_unit_test(crop_is_torchvisions_bit_for_bit),
         cmocka_unit_test(an_image_of_the_size_is_untouched),
         cmocka_unit_test(a_very_long_image_costs_no_more_than_its_middle),

@@ -1,4 +1,5 @@
-/* Sets of images in one file: idx, CIFAR binary, npy, archives.  The first byte chooses the format, or
+/* Sets of images in one file: idx, CIFAR binary, npy, archives, MATLAB files, CIFAR's
+ * pickles.  The first byte chooses the format, or
  * leaves it to be recognised. */
 #include <stdio.h>
 
@@ -7,12 +8,14 @@
 #include "fuzz/fuzz.h"
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
-    static const char *const formats[] = {"", "idx:", "cifar:", "npy:", "archive:"};
+    static const char *const formats[] = {
+        "", "idx:", "cifar:", "npy:", "archive:", "mat:", "cifar-py:", "npz:", "webdataset:"};
     char spec[128], *name;
     npi_dataset *set = NULL;
     if (size < 1)
         return 0;
-    snprintf(spec, sizeof spec, "%s%s", formats[data[0] % 5], fuzz_path(data + 1, size - 1));
+    snprintf(spec, sizeof spec, "%s%s", formats[data[0] % (sizeof formats / sizeof *formats)],
+             fuzz_path(data + 1, size - 1));
     if (npi_dataset_open(spec, &set) != NPOS_OK)
         return 0;
     int64_t count = npi_dataset_count(set);

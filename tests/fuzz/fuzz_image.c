@@ -1,4 +1,4 @@
-/* JPEG and PNG images, as archives hand them over: bytes in memory. */
+/* Images of all kinds, as archives hand them over: bytes in memory. */
 #include "data/image_decode.h"
 #include "fuzz/fuzz.h"
 

@@ -26,6 +26,8 @@ static void read_all(const npi_pt *file) {
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
     static const uint8_t zeros[512];
     npi_pickle *pickle;
+    if (npi_pickle_read_arrays("input", data, size, &pickle) == NPOS_OK)
+        npi_pickle_close(pickle);
     if (npi_pickle_read("input", data, size, &pickle) != NPOS_OK)
         return 0;
     npi_pickle_close(pickle);

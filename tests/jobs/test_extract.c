@@ -292,6 +292,42 @@ static void statistics_are_the_models(void **state) {
     }
 }
 
+/* The store lists what was left out, and goes on as it was begun. */
+static void broken_images_are_left_out(void **state) {
+    (void)state;
+    char folder[512], path[700], text[2000];
+    snprintf(folder, sizeof folder, "%s", check_folder());
+    for (int i = 0; i < 3; i++) {
+        int head = snprintf(text, sizeof text, "P6 %d %d 255\n", SIDE, SIDE);
+        memset(text + head, 40 * i + 1, SIDE * SIDE * 3);
+        snprintf(path, sizeof path, "%s/set/%d.ppm", folder, i);
+        CHECK_OK(npi_make_folders(check_path(folder, "set")));
+        CHECK_OK(npi_file_write(path, text, (size_t)head + (i == 1 ? 7 : SIDE * SIDE * 3)));
+    }
+    job *j = make_job(folder, "cpu", "store");
+    snprintf(j->data, sizeof j->data, "%s/set", folder);
+    CHECK_FAILS(npos_extract(&j->options), NPOS_BAD_DATA, "1.ppm: the file is truncated");
+    snprintf(j->out, sizeof j->out, "%s/left", folder);
+    j->options.compute.skip_broken = 1;
+    CHECK_OK(npos_extract(&j->options));
+    npi_token_store *store;
+    CHECK_OK(npi_token_store_open(j->out, &store));
+    assert_int_equal(npi_token_store_info(store)->images, 2);
+    npi_token_store_close(store);
+    char *index;
+    size_t size;
+    CHECK_OK(npi_file_read(check_path(folder, "left/index.json"), &index, &size));
+    const char *told = strstr(index, "\"skipped\"");
+    assert_true(told && strstr(told, "\"1.ppm\"") && !strstr(told, "\"0.ppm\""));
+    npi_free(index);
+    assert_int_equal(unlink(check_path(folder, "left/00000.tok")), 0);
+    j->options.resume = 1;
+    CHECK_OK(npos_extract(&j->options));
+    CHECK_OK(npi_token_store_open(j->out, &store));
+    npi_token_store_close(store);
+    check_remove(folder);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(tokens_finish_to_embeddings),
@@ -299,6 +335,7 @@ int main(void) {
         cmocka_unit_test(a_stopped_extraction_goes_on),
         cmocka_unit_test(a_chunk_that_was_deleted_is_made_again),
         cmocka_unit_test(wrong_input_is_named),
+        cmocka_unit_test(broken_images_are_left_out),
         cmocka_unit_test(statistics_are_the_models),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

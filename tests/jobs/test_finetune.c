@@ -118,7 +118,7 @@ static void every_way_to_the_tokens_gives_the_same_run(void **state) {
 /* ---- figures ---- */
 
 static void open_run(const char *folder, const char *run, const char *scores, npi_fitted *out) {
-    npos_compute compute = {check_device(), check_precision(), 2, NULL, NULL, 0};
+    npos_compute compute = {.device = check_device(), .precision = check_precision(), .threads = 2};
     CHECK_OK(npi_fitted_open(check_path(folder, run), &compute, scores, true, out));
 }
 

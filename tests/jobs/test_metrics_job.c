@@ -220,7 +220,16 @@ static void json_comes_back(void **state) {
                                .accuracy = {0.5, -1, 0.25, -1},
                                .sets = 1,
                                .set = &set};
-    npi_evaluation evaluation = {NPI_PROTOCOL_KNN_OOD, 7, "mnist#test", 1, &result}, back = {0};
+    char *broken[] = {"a.png", "b.png"};
+    npi_skipped skipped = {2, broken};
+    npi_evaluation evaluation = {.protocol = NPI_PROTOCOL_KNN_OOD,
+                                 .seed = 7,
+                                 .id_spec = "mnist#test",
+                                 .results = 1,
+                                 .result = &result,
+                                 .skipped = &skipped,
+                                 .skipped_sets = 1},
+                   back = {0};
     const char *path = check_path(folder, "eval.json");
     CHECK_OK(npi_evaluation_write(&evaluation, path));
     CHECK_OK(npi_evaluation_read(path, &back));
@@ -234,6 +243,9 @@ static void json_comes_back(void **state) {
     npi_set_result *read = back.result->set;
     assert_string_equal(read->name, "a\xef\xbf\xbd");
     assert_int_equal(read->available, 70000);
+    assert_null(npi_evaluation_skipped(&back, -1));
+    assert_int_equal(npi_evaluation_skipped(&back, 0)->count, 2);
+    assert_string_equal(npi_evaluation_skipped(&back, 0)->names[1], "b.png");
     assert_true(read->measures.auroc == set.measures.auroc);
     assert_memory_equal(&read->measures, &set.measures, sizeof set.measures);
 
@@ -244,6 +256,7 @@ static void json_comes_back(void **state) {
     fclose(stream);
     assert_non_null(strstr(table, "50-NN vote 50.00, classifier 25.00\n"));
     assert_non_null(strstr(table, "1 of 70,000 images, drawn with seed 7"));
+    assert_non_null(strstr(table, ": 2 broken images left out\n"));
     free(table);
     npi_evaluation_clear(&back);
     CHECK_FAILS(npi_evaluation_read_run(folder, &back), NPOS_NOT_FOUND, "scores/knn/id.npy");
