@@ -234,10 +234,21 @@ NPOS_MUST_CHECK npos_status npos_embed(const npos_embed_options *options);
 typedef struct npos_export_options {
     size_t struct_size;
     const char *run;
-    const char *out; /* .pt or .pth: a state dict for PyTorch; or .safetensors */
+    const char
+        *out; /* .pt or .pth: a state dict for PyTorch; or .safetensors; or a run directory */
+    npos_compute compute;
+    /* NULL: weights.  Else `out` becomes a run without the training embeddings that scores with it:
+     * "coreset" (knn over a few of them), or a score that needs none, as "head" or "prototype". */
+    const char *detector;
+    int64_t size;           /* rows of a coreset; 0: a twentieth of them */
+    const char *id;         /* SPEC of ID images, with `ood` to measure what is lost; or NULL */
+    const char *const *ood; /* "[GROUP/]NAME=SPEC" */
+    int ood_count;
+    FILE *table; /* for what was kept and lost; or NULL */
 } npos_export_options;
 void npos_export_options_init(npos_export_options *options);
-/* Writes the weights under torchvision's names; what it has none for keeps ours. */
+/* Writes the weights under torchvision's names; what it has none for keeps ours.  Or, with a detector, a
+ * run for eval, score and calibrate; a threshold goes along only where the scores stay the same. */
 NPOS_MUST_CHECK npos_status npos_export(const npos_export_options *options);
 
 /* ---- embeddings of other programs -------------------------------------------------------------

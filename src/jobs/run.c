@@ -325,10 +325,11 @@ done:
     return status;
 }
 
-npos_status npi_run_set_calibration(npi_run *run, const npi_calibration *calibration) {
-    network *net = run->network;
-    char *path, *score;
-    NPI_TRY(npi_path_join(&path, run->path, "model.safetensors"));
+npos_status npi_run_write_model(const npi_run *run, const char *folder,
+                                const npi_calibration *calibration) {
+    const network *net = run->network;
+    char *path;
+    NPI_TRY(npi_path_join(&path, folder, "model.safetensors"));
     npi_model_file model = {.params = net ? &net->model.params : npi_run_clip_params(run),
                             .text = run->text,
                             .classes = run->classes,
@@ -342,8 +343,12 @@ npos_status npi_run_set_calibration(npi_run *run, const npi_calibration *calibra
                             .has_logits = run->has_classifier};
     npos_status status = npi_model_file_write(path, &model);
     npi_free(path);
-    if (status != NPOS_OK)
-        return status;
+    return status;
+}
+
+npos_status npi_run_set_calibration(npi_run *run, const npi_calibration *calibration) {
+    char *score;
+    NPI_TRY(npi_run_write_model(run, run->path, calibration));
     NPI_TRY(npi_strdup(&score, calibration->score));
     npi_free(run->calibration.score);
     run->calibration = *calibration;

@@ -90,6 +90,10 @@ bool npi_run_perturbs(const npi_run *run);
  * npi_run_perturbs. */
 NPOS_MUST_CHECK npos_status npi_run_perturb(npi_run *run);
 
+/* Writes FOLDER/model.safetensors: the run's own with this calibration (NULL: none). */
+NPOS_MUST_CHECK npos_status npi_run_write_model(const npi_run *run, const char *folder,
+                                                const npi_calibration *calibration);
+
 /* Stores the calibration in model.safetensors (rewritten whole). */
 NPOS_MUST_CHECK npos_status npi_run_set_calibration(npi_run *run,
                                                     const npi_calibration *calibration);
