@@ -69,6 +69,9 @@ typedef struct npos_train_options {
     int resume;       /* continue the run in `out` from its checkpoint */
     const char *text; /* npos_import alone: T of npos text makes a zero-shot run of the CLIP model
                              in `init`; NULL: it is a ResNet */
+    const char
+        *tuned; /* npos_import alone, with `text`: a checkpoint of NPOS's authors' fine-tuning, the
+                             last blocks of that model and an outlier head; NULL: none */
     int stop_after_epoch; /* > 0: save and return NPOS_INTERRUPTED after that many epochs; for tests
                              and split runs */
 } npos_train_options;
@@ -85,7 +88,9 @@ NPOS_MUST_CHECK npos_status npos_train(const npos_train_options *options);
  *
  * With `text`, `init` is a CLIP model as npos_text_options' and the run is zero-shot: images are compared with the
  * classes' text embeddings (scores mcm, msp, maxlogit, energy).  `recipe` must be NULL; `data` may be, and then there
- * are no training embeddings for knn.  T made with other weights is NPOS_INVALID_ARGUMENT. */
+ * are no training embeddings for knn.  T made with other weights is NPOS_INVALID_ARGUMENT.  With
+ * `tuned` too, the blocks, layer norm and projection in it take the place of the model's, and its outlier head is
+ * score head. */
 NPOS_MUST_CHECK npos_status npos_import(const npos_train_options *options);
 
 /* ---- evaluate ---------------------------------------------------------------------------------
