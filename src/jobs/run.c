@@ -31,11 +31,14 @@ void npi_features_clear(npi_features *features) {
 }
 
 void npi_bank_clear(npi_bank *bank) {
-    npi_free(bank->h);
-    npi_free(bank->labels);
-    for (int64_t i = 0; bank->names && i < bank->n; i++)
-        npi_free(bank->names[i]);
+    if (!bank->file) {
+        npi_free(bank->h);
+        npi_free(bank->labels);
+        for (int64_t i = 0; bank->names && i < bank->n; i++)
+            npi_free(bank->names[i]);
+    }
     npi_free(bank->names);
+    npi_safetensors_close(bank->file);
     *bank = (npi_bank){0};
 }
 

@@ -33,6 +33,9 @@ typedef struct npi_bank {
     float *h;        /* [n][dim], not normalised */
     int32_t *labels; /* [n] */
     char **names;    /* [n], or NULL when they were left out */
+    struct npi_safetensors
+        *file; /* where h, labels and names lie, mapped and not to be written to; NULL:
+                                     they are the bank's own */
 } npi_bank;
 void npi_bank_clear(npi_bank *bank);
 
