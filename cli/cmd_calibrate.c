@@ -35,7 +35,8 @@ const cli_command cli_calibrate = {
     .about = "Finds the score at which the wanted share of ID images is accepted and stores it in "
              "the model, where 'npos score' finds it. The share itself is an estimate: its 95% "
              "interval (Clopper-Pearson) is told and stored beside it. Use images that the run was "
-             "not trained on: on training images every score is too good.",
+             "not trained on: on training images every score is too good; and not those of the "
+             "evaluation, which a note tells.",
     CLI_ROWS(rows),
     .min_args = 1,
     .max_args = 1,

@@ -56,7 +56,9 @@ const cli_command cli_eval = {
         "npos eval runs/cifar10 --ood dtd=dtd.tar --score all --protocol openood\n"
         "npos eval runs/cifar10 --ood dtd=dtd.tar --json | jq '.results[0].means'",
     .writes = "RUN/eval.json              the results (also where --json says)\n"
-              "RUN/scores/SCORE/NAME.npy  one value an image, larger = more ID",
+              "RUN/scores/SCORE/NAME.npy  one value an image, larger = more ID\n"
+              "RUN/scores/NAME.txt        the images' names\n"
+              "RUN/scores/classes.safetensors  what each image is taken for",
     .run = run};
 
 static int run(int argc, char **argv) {

@@ -18,6 +18,9 @@ static const cli_option rows[] = {
      "WEIGHTS is a CLIP model (a folder, or OpenAI's .pt): a zero-shot run with these directions "
      "of npos text; no "
      "recipe, and --data only for the scores that need training embeddings"},
+    {"tuned", 0, CLI_TEXT, AT(tuned), CLI_NOWHERE, "FILE", "@file",
+     "with --text: what NPOS's authors fine-tuned of the CLIP model WEIGHTS, their .pt: its last "
+     "blocks and an outlier head"},
     {"out", 0, CLI_TEXT, AT(out), CLI_NOWHERE, "RUN", "@file", "run directory, made if missing"},
     {"set", 0, CLI_PAIRS, AT(set), AT(set_count), "KEY=VALUE", NULL,
      "change a setting of the recipe; may be repeated"},
@@ -54,7 +57,9 @@ const cli_command cli_import = {
         "npos import resnet18.pth --recipe cifar10-100e-ce --data cifar-10-batches-bin --out "
         "runs/theirs\n"
         "npos import resnet50.pth --recipe imagenet-ce --data imagenet/train --out runs/resnet50\n"
-        "npos import clip-vit-base-patch16 --text t.safetensors --out runs/zero-shot",
+        "npos import clip-vit-base-patch16 --text t.safetensors --out runs/zero-shot\n"
+        "npos import clip-vit-base-patch16 --text t.safetensors --tuned epoch_19.pt --out "
+        "runs/authors",
     .writes = "RUN/recipe.yaml        every setting\n"
               "RUN/manifest.json      versions, device, data and its hash\n"
               "RUN/model.safetensors  weights, prototypes\n"

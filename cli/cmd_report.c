@@ -15,10 +15,12 @@ const cli_command cli_report = {
     .summary = "one HTML file that shows a run",
     .synopsis = "RUN [OTHER-RUN]... [OPTION]...",
     .about =
-        "Draws what was run, how the losses went, the table of 'npos eval' with its intervals, "
-        "histograms of the scores with the threshold, ROC curves, a map of the embeddings and the "
-        "most and least typical images, into one HTML file that opens offline. Further runs that "
-        "were evaluated stand beside the first in the table.",
+        "Draws the table of 'npos eval' with its intervals, under all three protocols, histograms "
+        "of the scores with the threshold, ROC curves, precision by recall, which classes take "
+        "what does not belong, the most and least typical images and the most confident mistakes, "
+        "distances of the classes, a map of the embeddings, how training went, and what was run, "
+        "into one HTML file that opens offline, on a phone and in print. Further runs that were "
+        "evaluated stand beside the first in the table.",
     CLI_ROWS(rows),
     .min_args = 1,
     .max_args = -1,

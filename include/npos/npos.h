@@ -72,6 +72,9 @@ typedef struct npos_train_options {
     int resume;       /* continue the run in `out` from its checkpoint */
     const char *text; /* npos_import alone: T of npos text makes a zero-shot run of the CLIP model
                              in `init`; NULL: it is a ResNet */
+    const char
+        *tuned; /* npos_import alone, with `text`: a checkpoint of NPOS's authors' fine-tuning, the
+                             last blocks of that model and an outlier head; NULL: none */
     int stop_after_epoch; /* > 0: save and return NPOS_INTERRUPTED after that many epochs; for tests
                              and split runs */
 } npos_train_options;
@@ -88,7 +91,9 @@ NPOS_MUST_CHECK npos_status npos_train(const npos_train_options *options);
  *
  * With `text`, `init` is a CLIP model as npos_text_options' and the run is zero-shot: images are compared with the
  * classes' text embeddings (scores mcm, msp, maxlogit, energy).  `recipe` must be NULL; `data` may be, and then there
- * are no training embeddings for knn.  T made with other weights is NPOS_INVALID_ARGUMENT. */
+ * are no training embeddings for knn.  T made with other weights is NPOS_INVALID_ARGUMENT.  With
+ * `tuned` too, the blocks, layer norm and projection in it take the place of the model's, and its outlier head is
+ * score head. */
 NPOS_MUST_CHECK npos_status npos_import(const npos_train_options *options);
 
 /* ---- evaluate ---------------------------------------------------------------------------------
@@ -261,10 +266,21 @@ NPOS_MUST_CHECK npos_status npos_embed(const npos_embed_options *options);
 typedef struct npos_export_options {
     size_t struct_size;
     const char *run;
-    const char *out; /* .pt or .pth: a state dict for PyTorch; or .safetensors */
+    const char
+        *out; /* .pt or .pth: a state dict for PyTorch; or .safetensors; or a run directory */
+    npos_compute compute;
+    /* NULL: weights.  Else `out` becomes a run without the training embeddings that scores with it:
+     * "coreset" (knn over a few of them), or a score that needs none, as "head" or "prototype". */
+    const char *detector;
+    int64_t size;           /* rows of a coreset; 0: a twentieth of them */
+    const char *id;         /* SPEC of ID images, with `ood` to measure what is lost; or NULL */
+    const char *const *ood; /* "[GROUP/]NAME=SPEC" */
+    int ood_count;
+    FILE *table; /* for what was kept and lost; or NULL */
 } npos_export_options;
 void npos_export_options_init(npos_export_options *options);
-/* Writes the weights under torchvision's names; what it has none for keeps ours. */
+/* Writes the weights under torchvision's names; what it has none for keeps ours.  Or, with a detector, a
+ * run for eval, score and calibrate; a threshold goes along only where the scores stay the same. */
 NPOS_MUST_CHECK npos_status npos_export(const npos_export_options *options);
 
 /* ---- embeddings of other programs -------------------------------------------------------------

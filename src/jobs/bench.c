@@ -32,7 +32,9 @@ static const struct {
             {"clip-encoder", npi_bench_clip_encoder, NULL, true},
             {"clip-features", npi_bench_clip_features, NULL, true},
             {"clip-blocks", npi_bench_clip_blocks, NULL, true},
-            {"clip-step", npi_bench_clip_step, NULL, true}};
+            {"clip-step", npi_bench_clip_step, NULL, true},
+            {"knn-imagenet", npi_bench_knn_imagenet, "fp32", true},
+            {"knn-imagenet-2048", npi_bench_knn_imagenet_2048, "fp32", true}};
 enum { ROWS = sizeof rows / sizeof *rows };
 
 void npos_bench_options_init(npos_bench_options *options) {
@@ -115,7 +117,7 @@ static npos_status choose(const char *only, unsigned *chosen) {
                 npi_fail(NPOS_INVALID_ARGUMENT, "bench '%s' is not known", word),
                 "benchmarks: step, step-open, encoder, knn, synthesis, augment, inference, decode, "
                 "step-cifar100, step-imagenet100, clip-encoder, clip-features, clip-blocks, "
-                "clip-step");
+                "clip-step, knn-imagenet, knn-imagenet-2048");
         *chosen |= 1u << found;
         at += length + (at[length] == ',');
     }
@@ -139,8 +141,7 @@ static json_t *result(const npi_bench *bench, int row) {
 
 static void print(const json_t *row, FILE *out) {
     double value = json_real_value(json_object_get(row, "value"));
-    fprintf(out, "%-16s  %*.*f %-8s  %-5s %s\n", json_string_value(json_object_get(row, "name")),
-            11,
+    fprintf(out, "%-17s %*.*f %-8s  %-5s %s\n", json_string_value(json_object_get(row, "name")), 11,
             value < 100    ? 2
             : value < 1000 ? 1
                            : 0,

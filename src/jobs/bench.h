@@ -48,6 +48,11 @@ NPOS_MUST_CHECK npos_status npi_bench_clip_step(npi_bench *bench);
 /* The 300th neighbour of 1,000 queries (10,000 on other than host devices) among 50,000 rows of 512 numbers. */
 NPOS_MUST_CHECK npos_status npi_bench_knn(npi_bench *bench);
 
+/* The 1000th neighbour of 100 queries (10,000 on other than host devices) among ImageNet-1k's 1,281,167 rows of 512, or
+ * 2048, numbers, or as many as half of the free memory holds. */
+NPOS_MUST_CHECK npos_status npi_bench_knn_imagenet(npi_bench *bench);
+NPOS_MUST_CHECK npos_status npi_bench_knn_imagenet_2048(npi_bench *bench);
+
 /* The outliers of one step of the cifar10 recipe, its rings full. */
 NPOS_MUST_CHECK npos_status npi_bench_synthesis(npi_bench *bench);
 

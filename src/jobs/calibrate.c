@@ -15,6 +15,7 @@
 #include "npos/npos.h"
 #include "ood/metrics.h"
 #include "ood/statistics.h"
+#include "report/evaluation_json.h"
 
 void npos_calibrate_options_init(npos_calibrate_options *options) {
     memset(options, 0, sizeof *options);
@@ -52,14 +53,29 @@ static npos_status refuse_training_images(const npi_fitted *fitted, const npi_fe
                     "calibrate on ID images that the run was not trained on");
 }
 
-static npos_status write_json(const npos_calibrate_options *options, const npi_calibration *c) {
-    json_t *root =
-        json_pack("{s:i, s:o, s:o, s:o, s:o, s:o, s:o, s:[o, o], s:I, s:o}", "schema", 1, "run",
-                  npi_json_text(options->run), "id", npi_json_text(options->id), "score",
-                  npi_json_text(c->score), "threshold", npi_json_number(c->threshold), "tpr_wanted",
-                  npi_json_number(options->tpr), "tpr", npi_json_number(c->tpr), "tpr_ci",
-                  npi_json_number(c->tpr_ci[0]), npi_json_number(c->tpr_ci[1]), "n",
-                  (json_int_t)c->n, "knn_k", c->knn_k > 0 ? json_integer(c->knn_k) : json_null());
+/* Whether the images are those that the run's figures were taken on (RUN/eval.json) or will be (the
+ * recipe's test images).  No evaluation, or one that cannot be read, says nothing. */
+static npos_status is_test_split(const npi_run *run, const char *spec, bool *is) {
+    npi_evaluation evaluation = {0};
+    char *path;
+    *is = strcmp(run->recipe.test, spec) == 0;
+    NPI_TRY(npi_path_join(&path, run->path, "eval.json"));
+    if (npi_is_file(path) && npi_evaluation_read(path, &evaluation) == NPOS_OK)
+        *is |= strcmp(evaluation.id_spec, spec) == 0;
+    npi_evaluation_clear(&evaluation);
+    npi_free(path);
+    return NPOS_OK;
+}
+
+static npos_status write_json(const npos_calibrate_options *options, const npi_calibration *c,
+                              bool test_split) {
+    json_t *root = json_pack(
+        "{s:i, s:o, s:o, s:o, s:o, s:o, s:o, s:[o, o], s:I, s:o, s:b}", "schema", 1, "run",
+        npi_json_text(options->run), "id", npi_json_text(options->id), "score",
+        npi_json_text(c->score), "threshold", npi_json_number(c->threshold), "tpr_wanted",
+        npi_json_number(options->tpr), "tpr", npi_json_number(c->tpr), "tpr_ci",
+        npi_json_number(c->tpr_ci[0]), npi_json_number(c->tpr_ci[1]), "n", (json_int_t)c->n,
+        "knn_k", c->knn_k > 0 ? json_integer(c->knn_k) : json_null(), "test_split", test_split);
     char *text = root ? json_dumps(root, JSON_INDENT(2)) : NULL;
     json_decref(root);
     if (!text)
@@ -102,7 +118,9 @@ static npos_status calibrate(const npos_calibrate_options *options, npi_fitted *
     int64_t accepted = 0;
     npi_outputs outputs = npi_outputs_of(f);
     double *scores = NULL;
+    bool test_split;
     npos_status status;
+    NPI_TRY_GOTO(is_test_split(fitted->run, options->id, &test_split), done);
     NPI_TRY_GOTO(refuse_training_images(fitted, f, options->id), done);
     if (options->ood_count > 0)
         NPI_TRY_GOTO(choose_k(options, fitted, f, &found.knn_k), done);
@@ -121,13 +139,17 @@ static npos_status calibrate(const npos_calibrate_options *options, npi_fitted *
     NPI_TRY_GOTO(npi_id_scores_write(fitted->run, &found, scores), done);
     NPI_TRY_GOTO(npi_run_set_calibration(fitted->run, &found), done);
     if (options->json)
-        NPI_TRY_GOTO(write_json(options, &found), done);
+        NPI_TRY_GOTO(write_json(options, &found, test_split), done);
     if (options->out) {
         fprintf(options->out,
                 "score %s: threshold %.9g accepts %lld of %lld ID images, %.2f%%\n"
                 "95%% interval of that share (Clopper-Pearson): %.2f%% to %.2f%%\n",
                 found.score, found.threshold, (long long)accepted, (long long)f->n, 100 * found.tpr,
                 100 * found.tpr_ci[0], 100 * found.tpr_ci[1]);
+        if (test_split)
+            fprintf(options->out,
+                    "note: these are the run's test images; figures that are taken on them at this "
+                    "threshold are too good\n");
         if (fflush(options->out) != 0)
             status = npi_fail_errno("writing the calibration");
     }

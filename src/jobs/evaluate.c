@@ -9,6 +9,7 @@
 #include "jobs/options.h"
 #include "npos/npos.h"
 #include "ood/accuracy.h"
+#include "report/classes_file.h"
 #include "report/evaluation_json.h"
 #include "report/evaluation_table.h"
 
@@ -29,6 +30,7 @@ typedef struct job {
     npi_ood_set *sets;
     char *id_spec;
     npi_evaluation evaluation;
+    npi_classes_list classes;
     npi_format_kind format;
 } job;
 
@@ -73,16 +75,32 @@ done:
     return status;
 }
 
-static npos_status measure_accuracy(job *j, const npi_images *images, const npi_outputs *outputs) {
+/* What the images are, and what they are taken for; of ID images how often that is right. */
+static npos_status take_classes(job *j, const char *name, bool id, const npi_images *images,
+                                const npi_outputs *outputs) {
+    const npi_run *run = j->fitted.run;
     npi_accuracy accuracy = {-1, -1, -1, -1};
-    int32_t *labels;
-    NPI_TRY(npi_alloc(&labels, (size_t)images->count, sizeof *labels, "labels"));
-    npos_status status =
-        npi_labels_of_model(images, j->fitted.run->class_names, j->fitted.run->classes, labels);
-    if (status == NPOS_OK)
-        status = npi_measure_accuracy(&j->fitted.model, outputs, labels, &accuracy);
+    int32_t *taken = NULL, *labels = NULL;
+    bool can;
+    npos_status status;
+    NPI_TRY_GOTO(npi_alloc(&taken, (size_t)images->count, sizeof *taken, "classes"), done);
+    NPI_TRY_GOTO(npi_classify(&j->fitted.model, outputs, taken, NULL, &can), done);
+    NPI_TRY_GOTO(npi_alloc(&labels, (size_t)images->count, sizeof *labels, "labels"), done);
+    if (!id) {
+        for (int64_t i = 0; i < images->count; i++)
+            labels[i] = images->labels[i] < images->classes ? images->labels[i] : -1;
+        status = npi_classes_list_add(&j->classes, name, images->count, taken, labels,
+                                      images->class_names, images->classes);
+        goto done;
+    }
+    NPI_TRY_GOTO(npi_labels_of_model(images, run->class_names, run->classes, labels), done);
+    NPI_TRY_GOTO(npi_measure_accuracy(&j->fitted.model, outputs, labels, &accuracy), done);
     for (int r = 0; r < j->evaluation.results; r++)
         j->evaluation.result[r].accuracy = accuracy;
+    status = npi_classes_list_add(&j->classes, name, images->count, taken, labels, run->class_names,
+                                  run->classes);
+done:
+    npi_free(taken);
     npi_free(labels);
     return status;
 }
@@ -109,8 +127,7 @@ static npos_status score_set(job *j, int set) {
                                     images.names, images.available),
                  done);
     NPI_TRY_GOTO(npi_evaluation_skip(&j->evaluation, set, &images), done);
-    if (id)
-        NPI_TRY_GOTO(measure_accuracy(j, &images, &outputs), done);
+    NPI_TRY_GOTO(take_classes(j, name, id, &images, &outputs), done);
     status = write_names(j, name, &images);
 done:
     npi_features_clear(&features);
@@ -119,11 +136,13 @@ done:
 }
 
 static npos_status write_results(const job *j) {
-    char *scores = NULL, *json = NULL;
+    char *scores = NULL, *json = NULL, *classes = NULL;
     npos_status status;
     NPI_TRY_GOTO(npi_path_join(&scores, j->options->run, "scores"), done);
     NPI_TRY_GOTO(npi_path_join(&json, j->options->run, "eval.json"), done);
+    NPI_TRY_GOTO(npi_path_join(&classes, scores, "classes.safetensors"), done);
     NPI_TRY_GOTO(npi_evaluation_scores_write(&j->evaluation, scores), done);
+    NPI_TRY_GOTO(npi_classes_file_write(&j->classes, classes), done);
     NPI_TRY_GOTO(npi_evaluation_write(&j->evaluation, json), done);
     if (j->options->json)
         NPI_TRY_GOTO(npi_evaluation_write(&j->evaluation, j->options->json), done);
@@ -132,6 +151,7 @@ static npos_status write_results(const job *j) {
 done:
     npi_free(scores);
     npi_free(json);
+    npi_free(classes);
     return status;
 }
 
@@ -161,6 +181,7 @@ npos_status npos_eval(const npos_eval_options *options) {
     job j = {.options = options};
     npos_status status = evaluate(&j);
     npi_evaluation_clear(&j.evaluation);
+    npi_classes_list_clear(&j.classes);
     npi_fitted_close(&j.fitted);
     npi_ood_sets_free(j.sets, options->ood_count);
     npi_free(j.id_spec);

@@ -1,15 +1,19 @@
-/* npos_export: a run's weights for other programs, under torchvision's names. */
+/* npos_export: a run's weights for other programs, under torchvision's names; or, with a detector, a run
+ * without its training embeddings (jobs/deploy.h). */
 #include <string.h>
 
 #include "base/file.h"
 #include "base/memory.h"
 #include "io/pt_write.h"
+#include "jobs/compute.h"
+#include "jobs/deploy.h"
 #include "jobs/options.h"
 #include "npos/npos.h"
 
 void npos_export_options_init(npos_export_options *options) {
     memset(options, 0, sizeof *options);
     options->struct_size = sizeof *options;
+    options->compute = npi_compute_defaults();
 }
 
 static bool ends(const char *text, const char *with) {
@@ -42,6 +46,11 @@ npos_status npos_export(const npos_export_options *options) {
     char *model;
     if (!options->run || !options->out)
         return npi_fail(NPOS_INVALID_ARGUMENT, "npos_export: no run or no file was named");
+    if (options->detector)
+        return npi_deploy(options);
+    if (options->size || options->id || options->ood_count)
+        return npi_fail(NPOS_INVALID_ARGUMENT,
+                        "npos_export: size, id and ood belong to a detector, none was named");
     if (!ends(options->out, ".pt") && !ends(options->out, ".pth") &&
         !ends(options->out, ".safetensors"))
         return npi_fail(NPOS_INVALID_ARGUMENT,

@@ -10,8 +10,10 @@
 #include "base/file.h"
 #include "base/memory.h"
 #include "io/json_text.h"
+#include "jobs/clip_authors.h"
 #include "jobs/clip_recipe.h"
 #include "jobs/clip_save.h"
+#include "jobs/compute.h"
 #include "jobs/evaluation.h"
 #include "jobs/fitted.h"
 #include "jobs/model_file.h"
@@ -24,13 +26,22 @@ typedef struct job {
     npi_recipe recipe;
     char *model; /* RUN/model.safetensors */
     npi_bank bank;
+    npi_device *dev; /* of `tuned`; NULL without it */
+    npi_clip_authors tuned;
 } job;
+
+static npos_status read_tuned(job *j) {
+    if (!j->options->tuned)
+        return NPOS_OK;
+    NPI_TRY(npi_compute_open(&j->options->compute, &j->dev));
+    return npi_clip_authors_read(j->dev, j->options->tuned, &j->config, &j->tuned);
+}
 
 static npos_status make_recipe(job *j) {
     const npos_train_options *o = j->options;
     npi_recipe *r = &j->recipe;
     NPI_TRY(npi_recipe_defaults(r));
-    NPI_TRY(npi_recipe_set(r, "name=zero-shot"));
+    NPI_TRY(npi_recipe_set(r, o->tuned ? "name=authors-clip" : "name=zero-shot"));
     NPI_TRY(npi_recipe_set(r, "score=mcm"));
     NPI_TRY(npi_clip_recipe(o->init, &j->config, r));
     if (j->config.projection != j->text.dim)
@@ -68,9 +79,10 @@ static npos_status write_manifest(const job *j) {
     npi_utc_now(now);
     snprintf(weights, sizeof weights, "%016" PRIx64, j->text.weights);
     json_t *object = json_pack(
-        "{s:i, s:s, s:s, s:s, s:n, s:{s:o, s:o, s:s, s:o, s:I}}", "schema", 1, "version",
+        "{s:i, s:s, s:s, s:s, s:n, s:{s:o, s:o, s:o, s:s, s:o, s:I}}", "schema", 1, "version",
         NPOS_VERSION, "started", now, "recipe", j->recipe.name, "seed", "import", "clip",
-        npi_json_text(o->init), "text", npi_json_text(o->text), "weights", weights, "data",
+        npi_json_text(o->init), "tuned", o->tuned ? npi_json_text(o->tuned) : json_null(), "text",
+        npi_json_text(o->text), "weights", weights, "data",
         o->data ? npi_json_text(o->data) : json_null(), "n", (json_int_t)j->bank.n);
     char *text = object ? json_dumps(object, JSON_INDENT(2)) : NULL;
     npos_status status = text ? write_in(j, "manifest.json", text)
@@ -89,7 +101,8 @@ static npos_status write_bank(const job *j) {
 }
 
 static npos_status write_model(const job *j) {
-    npi_model_file file = {.classes = j->text.classes,
+    npi_model_file file = {.params = j->options->tuned ? &j->tuned.phi : NULL,
+                           .classes = j->text.classes,
                            .proj = j->text.dim,
                            .dim = j->text.dim,
                            .class_names = j->text.folders,
@@ -143,10 +156,9 @@ done:
 
 static npos_status write_run(job *j) {
     const npos_train_options *o = j->options;
-    const npi_params nothing = {0};
     char *clip;
     NPI_TRY(npi_path_join(&clip, o->out, "clip"));
-    npos_status status = npi_clip_save(o->init, &nothing, clip);
+    npos_status status = npi_clip_save(o->init, &j->tuned.tuned, clip);
     npi_free(clip);
     NPI_TRY(status);
     j->bank.dim = j->text.dim;
@@ -185,11 +197,14 @@ npos_status npi_import_clip(const npos_train_options *o) {
     NPI_TRY_GOTO(npi_text_file_read(o->text, &j.text), done);
     NPI_TRY_GOTO(npi_text_file_check(&j.text, o->text, o->init), done);
     NPI_TRY_GOTO(make_recipe(&j), done);
+    NPI_TRY_GOTO(read_tuned(&j), done);
     if (o->data)
         NPI_TRY_GOTO(check_data(&j), done);
     status = write_run(&j);
 done:
     npi_free(j.model);
+    npi_clip_authors_clear(&j.tuned);
+    npi_device_close(j.dev);
     npi_bank_clear(&j.bank);
     npi_recipe_clear(&j.recipe);
     npi_text_file_clear(&j.text);

@@ -1,5 +1,5 @@
 /* jobs/import_clip.h - npos_import of a CLIP model with its classes' text embeddings: a zero-shot run
- * (jobs/run_clip.h). */
+ * (jobs/run_clip.h), or, with what NPOS's authors fine-tuned of it (jobs/clip_authors.h), theirs. */
 #ifndef NPI_JOBS_IMPORT_CLIP_H
 #define NPI_JOBS_IMPORT_CLIP_H
 

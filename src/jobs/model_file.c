@@ -235,35 +235,35 @@ static npos_status read_names(const char *path, const npi_named_tensor *blob, np
         if (!stop)
             return npi_fail(NPOS_BAD_DATA, "%s: holds %" PRId64 " names for %" PRId64 " embeddings",
                             path, i, out->n);
-        NPI_TRY(npi_strdup(&out->names[i], at));
+        out->names[i] = (char *)(uintptr_t)at;
         at = stop + 1;
     }
     return NPOS_OK;
 }
 
 npos_status npi_bank_read(const char *path, int dim, npi_bank *out) {
-    npi_safetensors *file;
     const npi_named_tensor *h, *labels, *names;
     *out = (npi_bank){.dim = dim};
-    NPI_TRY(npi_safetensors_open(path, &file));
     npos_status status;
-    NPI_TRY_GOTO(npi_safetensors_get(file, "embeddings", NPI_F32, 2, (int64_t[]){-1, dim}, &h),
+    NPI_TRY(npi_safetensors_open(path, &out->file));
+    NPI_TRY_GOTO(npi_safetensors_get(out->file, "embeddings", NPI_F32, 2, (int64_t[]){-1, dim}, &h),
                  done);
     out->n = h->shape[0];
-    NPI_TRY_GOTO(npi_safetensors_get(file, "labels", NPI_I32, 1, (int64_t[]){out->n}, &labels),
+    NPI_TRY_GOTO(npi_safetensors_get(out->file, "labels", NPI_I32, 1, (int64_t[]){out->n}, &labels),
                  done);
-    size_t n = (size_t)out->n, floats = n * (size_t)dim;
-    NPI_TRY_GOTO(npi_alloc(&out->h, floats, sizeof *out->h, "training embeddings"), done);
-    NPI_TRY_GOTO(npi_alloc(&out->labels, n, sizeof *out->labels, "training labels"), done);
-    if (n != 0) {
-        memcpy(out->h, h->data, floats * sizeof *out->h);
-        memcpy(out->labels, labels->data, n * sizeof *out->labels);
+    if ((uintptr_t)h->data % sizeof(float) != 0 || (uintptr_t)labels->data % sizeof(int32_t) != 0) {
+        status = npi_fail(NPOS_UNSUPPORTED,
+                          "%s: its tensors do not start at multiples of 4 bytes: not as npos "
+                          "writes it",
+                          path);
+        goto done;
     }
-    names = npi_safetensors_find(file, "names");
+    out->h = (float *)(uintptr_t)h->data;
+    out->labels = (int32_t *)(uintptr_t)labels->data;
+    names = npi_safetensors_find(out->file, "names");
     if (names && names->dtype == NPI_U8 && names->ndim == 1)
         status = read_names(path, names, out);
 done:
-    npi_safetensors_close(file);
     if (status != NPOS_OK)
         npi_bank_clear(out);
     return status;

@@ -57,6 +57,8 @@ void npi_class_names_free(char **names, int classes);
 NPOS_MUST_CHECK npos_status npi_model_file_calibration(const npi_safetensors *file,
                                                        npi_calibration *out);
 NPOS_MUST_CHECK npos_status npi_bank_write(const char *path, const npi_bank *bank);
+/* Maps the file: nothing of it but the names' places is copied, so that a bank may be larger than the
+ * memory. */
 NPOS_MUST_CHECK npos_status npi_bank_read(const char *path, int dim, npi_bank *out);
 
 #endif

@@ -4,10 +4,12 @@
 #include "base/clock.h"
 #include "base/file.h"
 #include "base/memory.h"
+#include "io/safetensors.h"
 #include "jobs/compute.h"
 #include "jobs/options.h"
 #include "jobs/report_gather.h"
 #include "npos/npos.h"
+#include "ood/metrics.h"
 #include "report/evaluation_json.h"
 
 void npos_report_options_init(npos_report_options *options) {
@@ -22,6 +24,20 @@ static npos_status read_optional(const char *run, const char *name, char **text)
     size_t size;
     NPI_TRY(npi_path_join(&path, run, name));
     npos_status status = npi_is_file(path) ? npi_file_read(path, text, &size) : NPOS_OK;
+    npi_free(path);
+    return status;
+}
+
+/* The checksum of the model's file; none where the run has no such file. */
+static npos_status read_model_hash(npi_report *report, const char *run) {
+    npi_safetensors *file = NULL;
+    char *path;
+    NPI_TRY(npi_path_join(&path, run, "model.safetensors"));
+    npos_status status = npi_is_file(path) ? npi_safetensors_open(path, &file) : NPOS_OK;
+    const char *hash = file ? npi_safetensors_metadata(file, "npos_xxh3") : NULL;
+    if (hash)
+        status = npi_strdup(&report->model_hash, hash);
+    npi_safetensors_close(file);
     npi_free(path);
     return status;
 }
@@ -53,6 +69,40 @@ static npos_status read_evaluation(npi_report *report, const char *run) {
         if (strcmp(report->evaluation.result[r].score, report->run->recipe.score) == 0)
             report->main_score = r;
     return NPOS_OK;
+}
+
+/* The main score measured under the protocols that the evaluation was not taken under; its scores are
+ * those of the evaluation. */
+static npos_status measure_others(npi_report *report) {
+    const npi_evaluation *own = &report->evaluation;
+    const npi_score_result *main = &own->result[report->main_score];
+    int next = 0;
+    for (int p = NPI_PROTOCOL_OE; p <= NPI_PROTOCOL_KNN_OOD; p++) {
+        if (p == (int)own->protocol)
+            continue;
+        npi_evaluation *other = &report->other[next++];
+        other->protocol = (npi_protocol)p;
+        NPI_TRY(npi_strdup(&other->id_spec, own->id_spec));
+        NPI_TRY(npi_alloc(&other->result, 1, sizeof *other->result, "results"));
+        other->results = 1;
+        NPI_TRY(npi_result_copy(main, other->result));
+        NPI_TRY(npi_measure_result(other->protocol, own->id_spec, own->seed, other->result));
+    }
+    return NPOS_OK;
+}
+
+/* What each image is taken for; without it a `why`. */
+static npos_status read_classes(npi_report *report, const char *run) {
+    char *path;
+    NPI_TRY(npi_path_join(&path, run, "scores/classes.safetensors"));
+    npos_status status = npi_is_file(path)
+                             ? npi_classes_file_read(path, report->run->classes, &report->classes)
+                             : npi_fail(NPOS_NOT_FOUND, "%s: no such file", path);
+    npi_free(path);
+    if (status == NPOS_OK || status == NPOS_OUT_OF_MEMORY)
+        return status;
+    npi_classes_list_clear(&report->classes);
+    return npi_strdup(&report->classes_why, npos_error_message());
 }
 
 static npos_status read_compared(npi_report *report, const npos_report_options *options) {
@@ -90,9 +140,16 @@ static npos_status gather(npi_report *report, const npos_report_options *options
     const char *run = options->run;
     NPI_TRY(read_optional(run, "recipe.yaml", &report->recipe_text));
     NPI_TRY(read_optional(run, "manifest.json", &report->manifest_text));
+    NPI_TRY(read_model_hash(report, run));
     NPI_TRY(read_log(report, run));
     NPI_TRY(read_evaluation(report, run));
+    if (!report->evaluation_why) {
+        NPI_TRY(read_classes(report, run));
+        if (report->evaluation.result[report->main_score].id_scores)
+            NPI_TRY(measure_others(report));
+    }
     NPI_TRY(read_compared(report, options));
+    NPI_TRY(npi_report_spread(report));
     NPI_TRY(npi_report_sheets(report, &options->compute, points));
     return npi_report_map(report, &options->compute, points);
 }

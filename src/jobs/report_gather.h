@@ -19,6 +19,10 @@ void npi_report_points_clear(npi_report_points *points);
 NPOS_MUST_CHECK npos_status npi_report_sheets(npi_report *report, const npos_compute *compute,
                                               npi_report_points *points);
 
+/* Fills report->spread: the angles between the prototypes, else between the classes' mean embeddings
+ * (normalised rows of the bank, summed by class). */
+NPOS_MUST_CHECK npos_status npi_report_spread(npi_report *report);
+
 /* Fills report->map from the bank, the points, and outliers synthesised from the bank with the
  * recipe's settings. */
 NPOS_MUST_CHECK npos_status npi_report_map(npi_report *report, const npos_compute *compute,

@@ -32,9 +32,12 @@ static int falling(const void *left, const void *right) {
 
 /* One image of an opened set at the model's size, made smaller when it is larger than a sheet shows. */
 static npos_status make_image(const npi_images *images, const npi_transform *transform,
-                              const ranked *which, npi_sheet_image *out) {
+                              const npi_set_classes *classes, bool own, const ranked *which,
+                              npi_sheet_image *out) {
     npi_image stored, sized;
     out->score = which->score;
+    out->taken = classes ? classes->taken[which->index] : -1;
+    out->is = classes && own ? classes->own[which->index] : -1;
     NPI_TRY(npi_strdup(&out->name, images->names[which->index]));
     NPI_TRY(npi_images_decode(images, which->index, &stored));
     npos_status status = npi_transform_apply(transform, &stored, &sized);
@@ -48,8 +51,10 @@ static npos_status make_image(const npi_images *images, const npi_transform *tra
     return status;
 }
 
+/* `classes` (may be NULL) says what the images are taken for; `own`: what they are, in the same numbers. */
 static npos_status fill_sheet(const npi_images *images, const npi_transform *transform,
-                              const double *scores, npi_sheet *sheet) {
+                              const double *scores, const npi_set_classes *classes, bool own,
+                              npi_sheet *sheet) {
     int64_t n = images->count;
     ranked *order;
     NPI_TRY(npi_alloc(&order, (size_t)n, sizeof *order, "order of scores"));
@@ -59,9 +64,16 @@ static npos_status fill_sheet(const npi_images *images, const npi_transform *tra
     sheet->count = n / 2 < NPI_SHEET_IMAGES ? (int)((n + 1) / 2) : NPI_SHEET_IMAGES;
     npos_status status = NPOS_OK;
     for (int i = 0; i < sheet->count && status == NPOS_OK; i++) {
-        status = make_image(images, transform, &order[i], &sheet->most[i]);
+        status = make_image(images, transform, classes, own, &order[i], &sheet->most[i]);
         if (status == NPOS_OK)
-            status = make_image(images, transform, &order[n - 1 - i], &sheet->least[i]);
+            status =
+                make_image(images, transform, classes, own, &order[n - 1 - i], &sheet->least[i]);
+    }
+    for (int64_t i = 0; i < n && classes && own && status == NPOS_OK; i++) {
+        int32_t is = classes->own[order[i].index], taken = classes->taken[order[i].index];
+        if (is >= 0 && taken >= 0 && taken != is && sheet->wrong_count < NPI_SHEET_IMAGES)
+            status = make_image(images, transform, classes, own, &order[i],
+                                &sheet->wrong[sheet->wrong_count++]);
     }
     npi_free(order);
     return status;
@@ -157,7 +169,9 @@ static npos_status one_set(npi_report *report, const npos_compute *compute, int 
     } else if (n > 0) {
         int64_t share = result->sets > 0 ? MAP_SET_TOTAL / result->sets : 0;
         int64_t wanted = !ood ? MAP_ID_IMAGES : share < MAP_SET_IMAGES ? share : MAP_SET_IMAGES;
-        status = fill_sheet(&images, &report->run->transform, scores, sheet);
+        const npi_set_classes *classes = npi_classes_list_find(&report->classes, ood ? name : "id");
+        status = fill_sheet(&images, &report->run->transform, scores,
+                            classes && classes->n == n ? classes : NULL, !ood, sheet);
         if (status == NPOS_OK)
             status = embed_some(report, compute, name, &images, wanted > 0 ? wanted : 1,
                                 ood ? &points->set[set] : &points->id);

@@ -31,11 +31,14 @@ void npi_features_clear(npi_features *features) {
 }
 
 void npi_bank_clear(npi_bank *bank) {
-    npi_free(bank->h);
-    npi_free(bank->labels);
-    for (int64_t i = 0; bank->names && i < bank->n; i++)
-        npi_free(bank->names[i]);
+    if (!bank->file) {
+        npi_free(bank->h);
+        npi_free(bank->labels);
+        for (int64_t i = 0; bank->names && i < bank->n; i++)
+            npi_free(bank->names[i]);
+    }
     npi_free(bank->names);
+    npi_safetensors_close(bank->file);
     *bank = (npi_bank){0};
 }
 
@@ -325,10 +328,11 @@ done:
     return status;
 }
 
-npos_status npi_run_set_calibration(npi_run *run, const npi_calibration *calibration) {
-    network *net = run->network;
-    char *path, *score;
-    NPI_TRY(npi_path_join(&path, run->path, "model.safetensors"));
+npos_status npi_run_write_model(const npi_run *run, const char *folder,
+                                const npi_calibration *calibration) {
+    const network *net = run->network;
+    char *path;
+    NPI_TRY(npi_path_join(&path, folder, "model.safetensors"));
     npi_model_file model = {.params = net ? &net->model.params : npi_run_clip_params(run),
                             .text = run->text,
                             .classes = run->classes,
@@ -342,8 +346,12 @@ npos_status npi_run_set_calibration(npi_run *run, const npi_calibration *calibra
                             .has_logits = run->has_classifier};
     npos_status status = npi_model_file_write(path, &model);
     npi_free(path);
-    if (status != NPOS_OK)
-        return status;
+    return status;
+}
+
+npos_status npi_run_set_calibration(npi_run *run, const npi_calibration *calibration) {
+    char *score;
+    NPI_TRY(npi_run_write_model(run, run->path, calibration));
     NPI_TRY(npi_strdup(&score, calibration->score));
     npi_free(run->calibration.score);
     run->calibration = *calibration;

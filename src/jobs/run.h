@@ -33,6 +33,9 @@ typedef struct npi_bank {
     float *h;        /* [n][dim], not normalised */
     int32_t *labels; /* [n] */
     char **names;    /* [n], or NULL when they were left out */
+    struct npi_safetensors
+        *file; /* where h, labels and names lie, mapped and not to be written to; NULL:
+                                     they are the bank's own */
 } npi_bank;
 void npi_bank_clear(npi_bank *bank);
 
@@ -89,6 +92,10 @@ bool npi_run_perturbs(const npi_run *run);
 /* From here on npi_run_features gives `perturbed` too, at about four times the work.  Call only where
  * npi_run_perturbs. */
 NPOS_MUST_CHECK npos_status npi_run_perturb(npi_run *run);
+
+/* Writes FOLDER/model.safetensors: the run's own with this calibration (NULL: none). */
+NPOS_MUST_CHECK npos_status npi_run_write_model(const npi_run *run, const char *folder,
+                                                const npi_calibration *calibration);
 
 /* Stores the calibration in model.safetensors (rewritten whole). */
 NPOS_MUST_CHECK npos_status npi_run_set_calibration(npi_run *run,

@@ -112,20 +112,6 @@ typedef struct found {
     float *distance;
 } found;
 
-/* The class by what the model was trained with: the classifier, else the prototypes, else the vote
- * of the training embeddings. */
-static npos_status classify(const job *j, const npi_outputs *outputs, found *f) {
-    const npi_detector_model *model = &j->fitted.model;
-    f->classified = model->has_classifier || model->prototypes || model->bank;
-    if (model->has_classifier)
-        npi_classify_head(model, outputs, f->class_of, f->confidence);
-    else if (model->prototypes)
-        npi_classify_prototype(model, outputs, f->class_of, f->confidence);
-    else if (model->bank)
-        return npi_classify_knn(model, outputs, f->class_of, f->confidence);
-    return NPOS_OK;
-}
-
 static void put(json_t *object, const char *key, json_t *value, bool *ok) {
     if (!value || json_object_set_new(object, key, value) != 0)
         *ok = false;
@@ -196,7 +182,7 @@ static void mark_nan(job *j, const found *f) {
 static npos_status score_outputs(job *j, const npi_outputs *outputs, found *f) {
     int k = j->options->neighbours;
     NPI_TRY(npi_detector_score(j->fitted.detectors, outputs, f->score));
-    NPI_TRY(classify(j, outputs, f));
+    NPI_TRY(npi_classify(&j->fitted.model, outputs, f->class_of, f->confidence, &f->classified));
     return k > 0 ? npi_neighbour_list(j->fitted.bank, outputs->n, outputs->h, k, f->neighbour,
                                       f->distance)
                  : NPOS_OK;

@@ -99,6 +99,22 @@ void npi_classify_head(const npi_detector_model *model, const npi_outputs *outpu
     }
 }
 
+npos_status npi_classify(const npi_detector_model *model, const npi_outputs *outputs,
+                         int32_t *class_of, double *confidence, bool *can) {
+    *can = true;
+    if (model->has_classifier)
+        npi_classify_head(model, outputs, class_of, confidence);
+    else if (model->prototypes)
+        npi_classify_prototype(model, outputs, class_of, confidence);
+    else if (model->bank)
+        return npi_classify_knn(model, outputs, class_of, confidence);
+    else
+        *can = false;
+    for (int64_t i = 0; !*can && i < outputs->n; i++)
+        class_of[i] = -1;
+    return NPOS_OK;
+}
+
 /* The share of the `labelled` images that were found; -1 when there are none. */
 static double share(int64_t n, const int32_t *class_of, const int32_t *labels) {
     int64_t right = 0, labelled = 0;

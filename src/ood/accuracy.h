@@ -22,6 +22,13 @@ void npi_classify_prototype(const npi_detector_model *model, const npi_outputs *
 void npi_classify_head(const npi_detector_model *model, const npi_outputs *outputs,
                        int32_t *class_of, double *confidence);
 
+/* class_of[n] (and confidence[n], which may be NULL) by what the model was trained with: the classifier,
+ * else the prototypes, else the vote of the training embeddings.  *can = false where it has none of
+ * them; then class_of is -1. */
+NPOS_MUST_CHECK npos_status npi_classify(const npi_detector_model *model,
+                                         const npi_outputs *outputs, int32_t *class_of,
+                                         double *confidence, bool *can);
+
 /* The share of images whose class is found, by each way that the model has; -1 for the others, and
  * for all when no image has a label.  Images with label -1 are left out.  labels[n] are the model's
  * class numbers. */

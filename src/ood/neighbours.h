@@ -2,7 +2,13 @@
  *
  * Rows are normalised as x / max(|x|, 1e-12), so squared distances lie in [0, 4].  The device searches
  * exactly (ood->kth_neighbour, ood->neighbours); queries go to it in blocks, and the result of a
- * query does not depend on the block it falls into. */
+ * query does not depend on the block it falls into.
+ *
+ * A bank that fits is kept normalised in the device's memory.  One that does not (more than 1 GiB on a
+ * host, more than there is on another device) stays where it is, in the caller's memory or in a mapped
+ * file: each block of queries meets it in parts, normalised into a buffer of at most 256 MiB (another
+ * device: 1 GiB), and the k nearest of the parts are merged.  Distances are those of pairs, so the
+ * result is the same bit for bit. */
 #ifndef NPI_OOD_NEIGHBOURS_H
 #define NPI_OOD_NEIGHBOURS_H
 
@@ -12,11 +18,17 @@
 
 typedef struct npi_neighbour_bank npi_neighbour_bank;
 
-/* Keeps a normalised copy of h [n][dim] (host memory) in the device's memory; n >= 1. */
+/* Of h [n][dim], host memory that must outlive the bank; n >= 1. */
 NPOS_MUST_CHECK npos_status npi_neighbour_bank_make(npi_device *dev, int64_t n, int dim,
                                                     const float *h, npi_neighbour_bank **out);
+/* The same in parts of `rows` rows, whatever fits. */
+NPOS_MUST_CHECK npos_status npi_neighbour_bank_make_parts(npi_device *dev, int64_t n, int dim,
+                                                          const float *h, int64_t rows,
+                                                          npi_neighbour_bank **out);
 void npi_neighbour_bank_free(npi_neighbour_bank *bank); /* NULL is accepted */
 int64_t npi_neighbour_bank_count(const npi_neighbour_bank *bank);
+/* Rows of a part; 0: the bank is kept whole. */
+int64_t npi_neighbour_bank_part(const npi_neighbour_bank *bank);
 
 /* Both take queries h [n][dim] in host memory, not normalised, and write to host memory.
  * distance[n] = squared L2 distance to the k-th nearest row (1 is the nearest), 1 <= k <= count. */

@@ -100,6 +100,36 @@ static void clear_skipped(npi_skipped *list) {
     npi_free(list->names);
 }
 
+static npos_status copy_scores(const double *from, int64_t n, double **out) {
+    *out = NULL;
+    if (!from)
+        return NPOS_OK;
+    NPI_TRY(npi_alloc(out, (size_t)n, sizeof **out, "scores"));
+    memcpy(*out, from, (size_t)n * sizeof **out);
+    return NPOS_OK;
+}
+
+npos_status npi_result_copy(const npi_score_result *from, npi_score_result *to) {
+    to->id_n = from->id_n;
+    to->threshold = from->threshold;
+    to->accuracy = from->accuracy;
+    NPI_TRY(npi_strdup(&to->score, from->score));
+    NPI_TRY(copy_scores(from->id_scores, from->id_n, &to->id_scores));
+    NPI_TRY(npi_alloc(&to->set, (size_t)from->sets, sizeof *to->set, "results of sets"));
+    for (int i = 0; i < from->sets; i++) {
+        npi_set_result *set = &to->set[to->sets++];
+        double *scores;
+        set->n = from->set[i].n;
+        set->available = from->set[i].available;
+        NPI_TRY(npi_strdup(&set->name, from->set[i].name));
+        NPI_TRY(npi_strdup(&set->group, from->set[i].group));
+        NPI_TRY(npi_strdup(&set->spec, from->set[i].spec));
+        NPI_TRY(copy_scores(from->set[i].scores, set->n, &scores));
+        set->scores = scores;
+    }
+    return NPOS_OK;
+}
+
 void npi_evaluation_clear(npi_evaluation *evaluation) {
     clear_skipped(&evaluation->id_skipped);
     for (int i = 0; i < evaluation->skipped_sets; i++)

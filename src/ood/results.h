@@ -73,6 +73,9 @@ void npi_evaluation_clear(npi_evaluation *evaluation);
 /* The list of set number `set` (-1: the ID images), or NULL when nothing was left out there. */
 const npi_skipped *npi_evaluation_skipped(const npi_evaluation *evaluation, int set);
 
+/* *to (zeroed) = names, scores and counts of a result, with no measures and no means. */
+NPOS_MUST_CHECK npos_status npi_result_copy(const npi_score_result *from, npi_score_result *to);
+
 /* Mean of each measure over the sets of one group (NULL: over all sets), with the intervals
  * of result->mean, or NaN for them.  Returns how many sets there were. */
 int npi_mean_measures(const npi_score_result *result, const char *group, npi_measures *out);

@@ -1,6 +1,9 @@
 #include "ood/statistics.h"
 
 #include <math.h>
+#include <stdlib.h>
+
+#include "base/memory.h"
 
 enum { MAX_TERMS = 100000 };
 
@@ -84,4 +87,51 @@ double npi_student_quantile(double tails, int df) {
             high = middle;
     }
     return 0.5 * (low + high);
+}
+
+/* ---- ranks ---- */
+
+typedef struct ranked {
+    double value;
+    int64_t at;
+} ranked;
+
+static int rising(const void *left, const void *right) {
+    double a = ((const ranked *)left)->value, b = ((const ranked *)right)->value;
+    return (a > b) - (a < b);
+}
+
+/* rank[n], from 0, ties at their mean, less the mean of all. */
+static void centred_ranks(int64_t n, const double *x, ranked *order, double *rank) {
+    for (int64_t i = 0; i < n; i++)
+        order[i] = (ranked){x[i], i};
+    qsort(order, (size_t)n, sizeof *order, rising);
+    for (int64_t first = 0, end; first < n; first = end) {
+        for (end = first + 1; end < n && order[end].value == order[first].value;)
+            end++;
+        for (int64_t i = first; i < end; i++)
+            rank[order[i].at] = (double)(first + end - 1) / 2 - (double)(n - 1) / 2;
+    }
+}
+
+npos_status npi_rank_correlation(int64_t n, const double *a, const double *b, double *out) {
+    ranked *order = NULL;
+    double *x = NULL, *y = NULL, xx = 0, yy = 0, xy = 0;
+    npos_status status;
+    NPI_TRY_GOTO(npi_alloc(&order, (size_t)n, sizeof *order, "ranks"), done);
+    NPI_TRY_GOTO(npi_alloc(&x, (size_t)n, sizeof *x, "ranks"), done);
+    NPI_TRY_GOTO(npi_alloc(&y, (size_t)n, sizeof *y, "ranks"), done);
+    centred_ranks(n, a, order, x);
+    centred_ranks(n, b, order, y);
+    for (int64_t i = 0; i < n; i++) {
+        xx += x[i] * x[i];
+        yy += y[i] * y[i];
+        xy += x[i] * y[i];
+    }
+    *out = xy / sqrt(xx * yy);
+done:
+    npi_free(order);
+    npi_free(x);
+    npi_free(y);
+    return status;
 }

@@ -4,6 +4,8 @@
 
 #include <stdint.h>
 
+#include "base/fail.h"
+
 /* I_x(a, b), the regularised incomplete beta function, a, b > 0, 0 <= x <= 1: the continued
  * fraction of DLMF 8.17.22, evaluated by Lentz's method; relative error about 1e-12. */
 double npi_beta_cdf(double a, double b, double x);
@@ -18,5 +20,10 @@ double npi_student_tails(double t, int df);
 
 /* The t > 0 with npi_student_tails(t, df) = tails, 0 < tails < 1, to about 1e-12. */
 double npi_student_quantile(double tails, int df);
+
+/* *out = Spearman's rank correlation of a[n] and b[n], ties at the mean of their ranks; NaN where one of
+ * them is all equal.  No NaN among a and b. */
+NPOS_MUST_CHECK npos_status npi_rank_correlation(int64_t n, const double *a, const double *b,
+                                                 double *out);
 
 #endif

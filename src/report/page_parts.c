@@ -14,6 +14,11 @@ void npi_page_caption(npi_page *page, const char *text) {
     npi_page_add(page, "<figcaption>%s</figcaption>\n", text);
 }
 
+void npi_page_shade(npi_page *page, double share, const char *text) {
+    npi_page_add(page, "<td class=\"heat%s\" style=\"--h:%.0f%%\">%s</td>",
+                 share > 0.55 ? " strong" : "", 100 * share, text);
+}
+
 void npi_page_key(npi_page *page, char mark, int colour, int dash, const char *text) {
     static const char *const dashes[] = {"", "7 3", "2 3", "9 3 2 3"};
     npi_page_add(page, "<li><svg viewBox=\"0 0 22 14\" aria-hidden=\"true\">");

@@ -60,7 +60,8 @@ void npi_page_head(npi_page *page, const npi_report *report) {
                      report->evaluation.result[report->main_score].sets);
     }
     npi_page_add(page, ".</p>\n<nav><a href=\"#table\">Table</a><a href=\"#scores\">Scores</a>"
-                       "<a href=\"#images\">Images</a><a href=\"#map\">Map</a>"
+                       "<a href=\"#classes\">Classes</a><a href=\"#images\">Images</a>"
+                       "<a href=\"#spread\">Distances</a><a href=\"#map\">Map</a>"
                        "<a href=\"#synthesis\">Synthesis</a><a href=\"#training\">Training</a>"
                        "<a href=\"#run\">Settings</a></nav>\n");
     cards(page, report);
@@ -121,6 +122,25 @@ static void manifest(npi_page *page, const npi_report *report) {
     json_decref(root);
 }
 
+/* What the figures were taken on. */
+static void evaluated(npi_page *page, const npi_report *report) {
+    const npi_evaluation *evaluation = &report->evaluation;
+    char number[64];
+    if (report->evaluation_why)
+        return;
+    const npi_score_result *result = &evaluation->result[report->main_score];
+    npi_page_add(page, "<h3>Evaluated on</h3>\n<div class=\"scroll\"><table class=\"wrap\">\n");
+    row(page, "protocol", npi_protocol_name(evaluation->protocol));
+    snprintf(number, sizeof number, "%llu", (unsigned long long)evaluation->seed);
+    row(page, "seed of draws", number);
+    row(page, "ID", evaluation->id_spec);
+    for (int i = 0; i < result->sets; i++)
+        row(page, result->set[i].name, result->set[i].spec);
+    if (report->model_hash)
+        row(page, "model.safetensors, XXH3", report->model_hash);
+    npi_page_add(page, "</table></div>\n");
+}
+
 static void key_settings(npi_page *page, const npi_run *run) {
     const npi_recipe *r = &run->recipe;
     bool clip = strcmp(r->encoder, "clip") == 0, tuned = clip && run->has_head;
@@ -155,6 +175,7 @@ void npi_page_settings(npi_page *page, const npi_report *report) {
     npi_page_section(page, "run", "What was run");
     key_settings(page, report->run);
     manifest(page, report);
+    evaluated(page, report);
     if (report->recipe_text) {
         npi_page_add(page, "<details><summary>recipe.yaml, every setting as run</summary><pre>");
         npi_page_escape(page, report->recipe_text);

@@ -49,6 +49,20 @@ static void mean_row(npi_page *page, const npi_score_result *result, const char 
     npi_page_add(page, "</tr>\n");
 }
 
+/* The rows of sets, groups and all. */
+static void measures_table(npi_page *page, const npi_score_result *result) {
+    npi_page_add(page, "<div class=\"scroll\"><table>\n<tr><th>OOD set</th><th class=\"l\">"
+                       "group</th><th>images</th><th>FPR95 &darr;</th><th>AUROC &uarr;</th>"
+                       "<th>AUPR-in &uarr;</th><th>AUPR-out &uarr;</th></tr>\n");
+    for (int i = 0; i < result->sets; i++)
+        set_row(page, &result->set[i], npi_set_colour(i));
+    const char *group;
+    for (int i = 0; (group = npi_group_at(result, i)) != NULL; i++)
+        mean_row(page, result, group);
+    mean_row(page, result, NULL);
+    npi_page_add(page, "</table></div>\n");
+}
+
 static void table(npi_page *page, const npi_score_result *result) {
     const struct {
         const char *name;
@@ -69,16 +83,36 @@ static void table(npi_page *page, const npi_score_result *result) {
             joint = ", ";
         }
     }
-    npi_page_add(page, "</p>\n<div class=\"scroll\"><table>\n<tr><th>OOD set</th><th class=\"l\">"
-                       "group</th><th>images</th><th>FPR95 &darr;</th><th>AUROC &uarr;</th>"
-                       "<th>AUPR-in &uarr;</th><th>AUPR-out &uarr;</th></tr>\n");
-    for (int i = 0; i < result->sets; i++)
-        set_row(page, &result->set[i], npi_set_colour(i));
-    const char *group;
-    for (int i = 0; (group = npi_group_at(result, i)) != NULL; i++)
-        mean_row(page, result, group);
-    mean_row(page, result, NULL);
-    npi_page_add(page, "</table></div>\n");
+    npi_page_add(page, "</p>\n");
+    measures_table(page, result);
+}
+
+/* The main score as other protocols measure it. */
+static void other_protocols(npi_page *page, const npi_report *report) {
+    static const char *const says[] = {
+        [NPI_PROTOCOL_OE] = "the threshold lies where the ID share accepted is nearest to 95%, and "
+                            "AUPR is average precision.",
+        [NPI_PROTOCOL_OPENOOD] = "OOD counts as positive, so that FPR95 is the share of ID images "
+                                 "turned away when 95% of the OOD images are caught: another "
+                                 "question than that of the other two.",
+        [NPI_PROTOCOL_KNN_OOD] = "the threshold is the ID score of rank 5% from below, and AUPR is "
+                                 "a trapezoid rule."};
+    if (report->other[0].results == 0)
+        return;
+    npi_page_add(page, "<details class=\"print\"><summary>The score ");
+    npi_page_escape(page, report->other[0].result->score);
+    npi_page_add(page, " under the other protocols</summary>\n");
+    for (int i = 0; i < NPI_REPORT_PROTOCOLS; i++) {
+        const npi_evaluation *other = &report->other[i];
+        npi_page_add(page,
+                     "<h3>Protocol: %s</h3>\n<p class=\"mute\">The same scores of the same "
+                     "images; ",
+                     npi_protocol_name(other->protocol));
+        npi_page_escape(page, says[other->protocol]);
+        npi_page_add(page, "</p>\n");
+        measures_table(page, other->result);
+    }
+    npi_page_add(page, "</details>\n");
 }
 
 void npi_page_tables(npi_page *page, const npi_report *report) {
@@ -99,6 +133,7 @@ void npi_page_tables(npi_page *page, const npi_report *report) {
         npi_protocol_name(report->evaluation.protocol),
         strcmp(npi_protocol_positive(report->evaluation.protocol), "id") == 0 ? "ID" : "OOD");
     table(page, &report->evaluation.result[report->main_score]);
+    other_protocols(page, report);
     if (report->evaluation.results > 1) {
         npi_page_add(page, "<details open><summary>More scores of this run</summary>\n");
         for (int r = 0; r < report->evaluation.results; r++)

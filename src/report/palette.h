@@ -24,6 +24,6 @@ static inline int npi_class_colour(int label) {
 }
 
 /* The page's style sheet, the content of its <style> element: colours, then layout. */
-extern const char *const npi_page_style[2];
+extern const char *const npi_page_style[3];
 
 #endif

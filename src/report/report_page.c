@@ -16,15 +16,23 @@ void npi_report_clear(npi_report *report) {
         npi_free(report->sheets[i].why);
         images_clear(report->sheets[i].most);
         images_clear(report->sheets[i].least);
+        images_clear(report->sheets[i].wrong);
     }
     for (int i = 0; i < report->compared_count; i++) {
         npi_free(report->compared[i].path);
         npi_evaluation_clear(&report->compared[i].evaluation);
     }
+    for (int i = 0; i < NPI_REPORT_PROTOCOLS; i++)
+        npi_evaluation_clear(&report->other[i]);
+    npi_classes_list_clear(&report->classes);
+    npi_free(report->classes_why);
+    npi_free(report->spread.why);
+    npi_free(report->spread.angle);
     npi_free(report->sheets);
     npi_free(report->compared);
     npi_free(report->recipe_text);
     npi_free(report->manifest_text);
+    npi_free(report->model_hash);
     npi_free(report->log_why);
     npi_free(report->evaluation_why);
     npi_free(report->map.why);
@@ -42,13 +50,16 @@ npos_status npi_report_write(const npi_report *report, const char *path) {
                         "<meta name=\"viewport\" content=\"width=device-width, "
                         "initial-scale=1\"/>\n<title>");
     npi_page_escape(&page, npi_path_name(report->run->path));
-    npi_page_add(&page, " - npos report</title>\n<style>\n%s%s</style>\n</head>\n<body>\n<main>\n",
-                 npi_page_style[0], npi_page_style[1]);
+    npi_page_add(&page,
+                 " - npos report</title>\n<style>\n%s%s%s</style>\n</head>\n<body>\n<main>\n",
+                 npi_page_style[0], npi_page_style[1], npi_page_style[2]);
     npi_page_head(&page, report);
     npi_page_tables(&page, report);
     npi_page_comparison(&page, report);
     npi_page_scores(&page, report);
+    npi_page_classes(&page, report);
     npi_page_sheets(&page, report);
+    npi_page_spread(&page, report);
     npi_page_map(&page, report);
     npi_page_synthesis(&page, report);
     npi_page_curves(&page, report);

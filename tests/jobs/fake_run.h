@@ -119,8 +119,11 @@ void npi_run_close(npi_run *run) {
 
 npos_status npi_run_bank(npi_run *run) {
     if (fake.has_bank)
-        run->bank = (npi_bank){FAKE_BANK, 4, fake.bank_h, fake.bank_labels,
-                               fake.has_names ? fake.bank_names : NULL};
+        run->bank = (npi_bank){.n = FAKE_BANK,
+                               .dim = 4,
+                               .h = fake.bank_h,
+                               .labels = fake.bank_labels,
+                               .names = fake.has_names ? fake.bank_names : NULL};
     return NPOS_OK;
 }
 

@@ -489,6 +489,26 @@ static void calibrate_stores_a_threshold(void **state) {
     assert_true(found.result[0].threshold == fake.calibration.threshold);
     assert_true(found.result[1].threshold != fake.calibration.threshold);
     npi_evaluation_clear(&found);
+
+    /* the same images as those of the evaluation: said, not refused */
+    options.out = open_memstream(&text, &size);
+    CHECK_OK(npos_calibrate(&options));
+    fclose(options.out);
+    assert_non_null(strstr(text, "note: these are the run's test images"));
+    free(text);
+    json = json_load_file(options.json, 0, NULL);
+    assert_true(json_is_true(json_object_get(json, "test_split")));
+    json_decref(json);
+    options.id = in_folder("below.npy");
+    options.out = open_memstream(&text, &size);
+    CHECK_OK(npos_calibrate(&options));
+    fclose(options.out);
+    assert_null(strstr(text, "note:"));
+    free(text);
+    options.id = in_folder("test.npy");
+    options.out = NULL;
+    CHECK_OK(npos_calibrate(&options));
+
     const char *files[] = {write_png("new.png", 3, 400)};
     npos_score_options scoring;
     npos_score_options_init(&scoring);

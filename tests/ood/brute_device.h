@@ -57,7 +57,7 @@ static inline npos_status brute_neighbours(npi_device *dev, int n, const float *
                 double gap = (double)queries[i * dim + d] - (double)bank[j * dim + d];
                 sum += gap * gap;
             }
-            pairs[j] = (brute_pair){sum, j};
+            pairs[j] = (brute_pair){(double)(float)sum, j}; /* equal in float32 is equal */
         }
         qsort(pairs, (size_t)m, sizeof *pairs, brute_order);
         for (int j = 0; j < k; j++) {

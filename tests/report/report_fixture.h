@@ -17,6 +17,7 @@
 #include "io/npy.h"
 #include "jobs/run.h"
 #include "ood/metrics.h"
+#include "report/classes_file.h"
 #include "report/evaluation_json.h"
 #include "report/page_text.h"
 
@@ -291,11 +292,36 @@ static inline void fix_evaluation(const char *folder) {
     npi_evaluation_clear(&evaluation);
 }
 
+/* Every eighth ID image is taken for the next class; all of set 0 for class 1, the others for class 4;
+ * sets 0 and 1 have two classes, even and odd images, the others have none. */
+static inline void fix_classes(const char *folder) {
+    static const char *const own_names[] = {"even", "odd & <i>"};
+    npi_classes_list list = {0};
+    int32_t taken[FIX_ID], own[FIX_ID];
+    for (int i = 0; i < FIX_ID; i++) {
+        own[i] = i % FIX_CLASSES;
+        taken[i] = (own[i] + (i % 8 == 0)) % FIX_CLASSES;
+    }
+    CHECK_OK(npi_classes_list_add(&list, "id", FIX_ID, taken, own,
+                                  (char **)(uintptr_t)fix_class_names, FIX_CLASSES));
+    for (int s = 0; s < FIX_SETS; s++) {
+        for (int i = 0; i < FIX_OOD; i++) {
+            taken[i] = s == 0 ? 1 : 4;
+            own[i] = s < 2 ? i % 2 : -1;
+        }
+        CHECK_OK(npi_classes_list_add(&list, fix_names[s], FIX_OOD, taken, own,
+                                      (char **)(uintptr_t)own_names, s < 2 ? 2 : 0));
+    }
+    CHECK_OK(npi_classes_file_write(&list, check_path(folder, "scores/classes.safetensors")));
+    npi_classes_list_clear(&list);
+}
+
 /* A whole run in `folder`. */
 static inline void fix_run(const char *folder) {
     fix_prototypes();
     fix_log(folder);
     fix_evaluation(folder);
+    fix_classes(folder);
     fix_text(folder, "recipe.yaml", "name: fixture\nmethod: npos\n");
     fix_text(folder, "manifest.json",
              "{\"npos\": \"0.1.0\", \"device\": {\"name\": \"cpu\", \"description\": \"made up\"}, "

@@ -94,8 +94,16 @@ static void whole_page(void **state) {
     assert_non_null(strstr(text, "protocol <b>oe</b>"));
     assert_non_null(strstr(text, "mean near"));
     assert_non_null(strstr(text, "Beside other runs"));
-    /* ID and four sets, twelve most and twelve least typical images each */
-    assert_int_equal(count_of(text, "<img "), 5 * 24);
+    /* ID and four sets, twelve most and twelve least typical images each; twelve confident mistakes */
+    assert_int_equal(count_of(text, "<img "), 5 * 24 + 12);
+    assert_int_equal(count_of(text, "<s>"), count_of(text, "</s>"));
+    assert_true(count_of(text, "<s>") >= 12);
+    /* angles of five prototypes, both ways; the closest pairs */
+    assert_int_equal(count_of(text, "&deg;</td>"), 20);
+    assert_non_null(strstr(text, "have 104.5&deg; between any two"));
+    assert_non_null(strstr(text, "Protocol: openood"));
+    assert_non_null(strstr(text, "Protocol: knn-ood"));
+    assert_null(strstr(text, "Protocol: oe"));
     /* losses, prototypes, gradient, dead units, rate, speed; two scores of four histograms, two ROC plots and two of precision;
      * two maps; three drawings of synthesis */
     assert_int_equal(count_of(text, "role=\"img\""), 6 + 2 * (4 + 4) + 2 + 3);
@@ -103,6 +111,84 @@ static void whole_page(void **state) {
     assert_null(strstr(text, "nan"));
     npi_free(text);
     check_remove(run);
+}
+
+/* The shares of each class, against counts over the scores. */
+static void classes_err(void **state) {
+    (void)state;
+    char run[512], expected[200];
+    npi_evaluation evaluation = {0};
+    snprintf(run, sizeof run, "%s", check_folder());
+    fix_run(run);
+    CHECK_OK(npi_evaluation_read_run(run, &evaluation));
+    CHECK_OK(report(run, NULL, 0));
+    char *text = read_page(run), *section = strstr(text, "id=\"classes\"");
+    assert_non_null(section);
+    const npi_score_result *main = &evaluation.result[0];
+    int passing[2] = {0, 0}, own[2] = {0, 0};
+    for (int i = 0; i < FIX_OOD; i++)
+        passing[i % 2] += main->set[0].scores[i] >= main->threshold;
+    for (int i = 0; i < FIX_ID; i++)
+        own[0] += i % FIX_CLASSES == 1 && main->id_scores[i] >= main->threshold;
+    /* all of set 0 is taken for "coat", the others never */
+    snprintf(expected, sizeof expected, "<tr><td>coat</td><td>%.1f</td>",
+             100.0 * own[0] / (FIX_ID / FIX_CLASSES));
+    char *row = strstr(section, expected);
+    assert_non_null(row);
+    snprintf(expected, sizeof expected, "%%\">%.1f</td>",
+             100.0 * (passing[0] + passing[1]) / FIX_OOD);
+    assert_non_null(strstr(row, expected));
+    assert_true(strstr(row, expected) < strstr(row, "</tr>"));
+    assert_int_equal(count_of(section, "<div class=\"bars\">"), 2);
+    char *bars = strstr(section, "<div class=\"bars\">");
+    snprintf(expected, sizeof expected, "<span>%d %% of 50</span>", 2 * passing[1]);
+    char *odd = strstr(bars, ">odd &amp; &lt;i&gt;</span>");
+    assert_non_null(odd);
+    assert_memory_equal(strstr(odd, "<span>"), expected, strlen(expected));
+    npi_free(text);
+    /* a file of an older run has none, a damaged one is named */
+    fix_text(run, "scores/classes.safetensors", "no such thing");
+    CHECK_OK(report(run, NULL, 0));
+    text = read_page(run);
+    check_well_formed(text);
+    assert_int_equal(count_of(text, "class=\"missing\""), 1);
+    assert_non_null(strstr(text, "classes.safetensors"));
+    npi_free(text);
+    assert_int_equal(remove(check_path(run, "scores/classes.safetensors")), 0);
+    CHECK_OK(report(run, NULL, 0));
+    npi_evaluation_clear(&evaluation);
+    check_remove(run);
+}
+
+/* Numbers that are no class. */
+static void wrong_classes_are_refused(void **state) {
+    (void)state;
+    char *folder = check_folder();
+    npi_classes_list list = {0}, back = {0};
+    const int32_t taken[] = {0, 4, -1}, own[] = {-1, 1, 0};
+    const char *names[] = {"a", "b"};
+    CHECK_OK(npi_classes_list_add(&list, "set", 3, taken, own, (char **)(uintptr_t)names, 2));
+    CHECK_OK(npi_classes_file_write(&list, check_path(folder, "c.safetensors")));
+    CHECK_OK(npi_classes_file_read(check_path(folder, "c.safetensors"), 5, &back));
+    const npi_set_classes *set = npi_classes_list_find(&back, "set");
+    assert_non_null(set);
+    assert_null(npi_classes_list_find(&back, "id"));
+    assert_int_equal(set->n, 3);
+    assert_memory_equal(set->taken, taken, sizeof taken);
+    assert_memory_equal(set->own, own, sizeof own);
+    assert_string_equal(set->class_names[1], "b");
+    npi_classes_list_clear(&back);
+    CHECK_FAILS(npi_classes_file_read(check_path(folder, "c.safetensors"), 4, &back), NPOS_BAD_DATA,
+                "'set.taken' says class 4 of image 1, there are 4");
+    npi_classes_list_clear(&back);
+    list.set->classes = 1;
+    CHECK_OK(npi_classes_file_write(&list, check_path(folder, "d.safetensors")));
+    list.set->classes = 2;
+    CHECK_FAILS(npi_classes_file_read(check_path(folder, "d.safetensors"), 5, &back), NPOS_BAD_DATA,
+                "'set.own' says class 1");
+    npi_classes_list_clear(&back);
+    npi_classes_list_clear(&list);
+    check_remove(folder);
 }
 
 /* The same run gives the same page, but for the moment it was written. */
@@ -138,7 +224,7 @@ static void missing_parts_are_named(void **state) {
     check_well_formed(text);
     assert_int_equal(count_of(text, "class=\"missing\""), 1);
     assert_non_null(strstr(text, "data-6.npy"));
-    assert_int_equal(count_of(text, "<img "), 4 * 24);
+    assert_int_equal(count_of(text, "<img "), 4 * 24 + 12);
     npi_free(text);
     /* they are back, but broken */
     CHECK_OK(npi_make_folders(check_path(run, "data-6.npy")));
@@ -265,6 +351,8 @@ int main(int argc, char **argv) {
     }
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(whole_page),
+        cmocka_unit_test(classes_err),
+        cmocka_unit_test(wrong_classes_are_refused),
         cmocka_unit_test(same_page_again),
         cmocka_unit_test(missing_parts_are_named),
         cmocka_unit_test(damaged_parts_are_named),
