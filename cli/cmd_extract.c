@@ -20,6 +20,7 @@ static const cli_option rows[] = {
      "images at once; default: 32 on a processor, 256 on a GPU"},
     {"resume", 0, CLI_FLAG, AT(resume), CLI_NOWHERE, NULL, NULL,
      "go on with a store that was left unfinished"},
+    CLI_ROOT_ROW,
     CLI_COMPUTE_ROWS(npos_extract_options, compute)};
 
 const cli_command cli_extract = {

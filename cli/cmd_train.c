@@ -26,6 +26,7 @@ static const cli_option rows[] = {
      "go on from the run's checkpoint, bit for bit as if it had not stopped"},
     {"stop-after-epoch", 0, CLI_INT, AT(stop_after_epoch), CLI_NOWHERE, "N", NULL,
      "save and stop after that many epochs, to go on with --resume"},
+    CLI_ROOT_ROW,
     CLI_COMPUTE_ROWS(npos_train_options, compute)};
 
 const cli_command cli_train = {

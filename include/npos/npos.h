@@ -96,7 +96,7 @@ typedef struct npos_eval_options {
     npos_compute compute;
     const char *run;
     const char *id;         /* SPEC of the ID test images; NULL: the recipe's test set */
-    const char *const *ood; /* "[GROUP/]NAME=SPEC" */
+    const char *const *ood; /* "[GROUP/]NAME=SPEC", or a name of the catalogue (npos_data_list) */
     int ood_count;
     const char *scores;   /* "knn,head", "all"; NULL: the recipe's own */
     const char *protocol; /* "oe" (default), "openood", "knn-ood" */
@@ -294,6 +294,28 @@ typedef struct npos_report_options {
 void npos_report_options_init(npos_report_options *options);
 /* Writes RUN/report/index.html, one file that opens offline. */
 NPOS_MUST_CHECK npos_status npos_report(const npos_report_options *options);
+
+/* ---- sets of images ---------------------------------------------------------------------------
+ */
+
+/* Names of sets that papers use stand for what lies below a root folder: the environment's NPOS_DATA, else
+ * "datasets" (docs/data.md).  They serve as SPECs everywhere. */
+
+typedef struct npos_data_list_options {
+    size_t struct_size;
+    const char *root;         /* NULL: NPOS_DATA, else "datasets" */
+    const char *const *names; /* sets or benchmarks to describe in full; none: a line each of all */
+    int name_count;
+    int only_names;   /* 1: the names of all sets and benchmarks, a line each */
+    const char *json; /* file to write, or NULL */
+    FILE *table;      /* where the table goes, or NULL */
+} npos_data_list_options;
+void npos_data_list_options_init(npos_data_list_options *options);
+/* Each set's role, size, source, licence, checksum, and whether it lies below the root. */
+NPOS_MUST_CHECK npos_status npos_data_list(const npos_data_list_options *options);
+
+/* 1 when the catalogue has a set, a benchmark or a BENCHMARK/PART of this name, also behind "GROUP/". */
+int npos_data_known(const char *name);
 
 /* ---- about this machine -----------------------------------------------------------------------
  */
