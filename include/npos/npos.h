@@ -314,6 +314,22 @@ void npos_data_list_options_init(npos_data_list_options *options);
 /* Each set's role, size, source, licence, checksum, and whether it lies below the root. */
 NPOS_MUST_CHECK npos_status npos_data_list(const npos_data_list_options *options);
 
+typedef struct npos_data_fetch_options {
+    size_t struct_size;
+    npos_compute compute;     /* its progress alone */
+    const char *root;         /* as npos_data_list_options' */
+    const char *const *names; /* sets, or benchmarks for all of their sets */
+    int name_count;
+    const char *mirror; /* a server that has the files under MIRROR/FILE, asked first; or NULL */
+    int keep;           /* 1: archives stay beside what they unpacked to */
+    FILE *out;          /* a line for each set, or NULL */
+} npos_data_fetch_options;
+void npos_data_fetch_options_init(npos_data_fetch_options *options);
+/* Downloads sets into the authors' folder layout below the root: what is there stays, a download that was cut goes on,
+ * sizes and published checksums are compared, the free space is checked first, archives are unpacked whole or not at
+ * all.  NPOS_UNSUPPORTED: a set that must be had by hand (its hint says where), or a build without libcurl. */
+NPOS_MUST_CHECK npos_status npos_data_fetch(const npos_data_fetch_options *options);
+
 /* 1 when the catalogue has a set, a benchmark or a BENCHMARK/PART of this name, also behind "GROUP/". */
 int npos_data_known(const char *name);
 

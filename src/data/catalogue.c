@@ -1,5 +1,6 @@
 #include "data/catalogue.h"
 
+#include <dirent.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
@@ -83,9 +84,18 @@ const char *npi_data_root(void) {
     return named && *named ? named : "datasets";
 }
 
+/* Whether there is a file, or a folder with more in it than downloads that are not finished. */
 static bool exists(const char *path) {
     struct stat info;
-    return stat(path, &info) == 0;
+    if (stat(path, &info) != 0 || !S_ISDIR(info.st_mode))
+        return stat(path, &info) == 0;
+    DIR *folder = opendir(path);
+    bool found = !folder; /* one that may not be read is there: opening it says why it fails */
+    for (struct dirent *entry; folder && !found && (entry = readdir(folder)) != NULL;)
+        found = entry->d_name[0] != '.' && !strstr(entry->d_name, ".part");
+    if (folder)
+        closedir(folder);
+    return found;
 }
 
 /* *out = "ROOT/PLACE" when the path in it exists, else NULL. */

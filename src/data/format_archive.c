@@ -3,7 +3,6 @@
  *
  * The archive is read once, from front to end; the compressed images of the chosen split stay in
  * memory and are decoded on demand.  Nothing is unpacked to the disk. */
-#include <locale.h>
 #include <string.h>
 #include <sys/stat.h>
 
@@ -13,16 +12,11 @@
 
 #include "base/file.h"
 #include "base/memory.h"
+#include "data/archive_read.h"
 #include "data/class_tree.h"
 #include "data/image_decode.h"
 
-enum {
-    READ_BYTES = 1 << 17,
-    MAX_MEMBER_BYTES = 256 << 20, /* of one image file */
-    FREE_BYTES = 256 << 20,       /* unpacked, before the ratio counts */
-    MAX_RATIO = 100,              /* unpacked to packed: images are compressed already */
-    MAX_DEPTH = 16
-};
+enum { MAX_MEMBER_BYTES = 256 << 20 }; /* of one image file */
 
 typedef struct member {
     uint8_t *bytes; /* NULL when of another split */
@@ -54,79 +48,19 @@ static void clear(packed *p) {
     npi_free(p->buffer);
 }
 
-static struct archive *new_reader(void) {
-    struct archive *a = archive_read_new();
-    if (a) {
-        archive_read_support_format_tar(a);
-        archive_read_support_format_zip(a);
-        archive_read_support_filter_gzip(a);
-        archive_read_support_filter_bzip2(a);
-        archive_read_support_filter_xz(a);
-        archive_read_support_filter_zstd(a);
-    }
-    return a;
-}
-
-static npos_status damaged(const packed *p, struct archive *a, const char *member_name) {
-    const char *reason = archive_error_string(a);
-    return npi_fail(NPOS_BAD_DATA, "%s: damaged archive%s%s: %s", p->path,
-                    member_name ? ", in member " : "", member_name ? member_name : "",
-                    reason ? reason : "unknown reason");
-}
-
-/* The member's path without "./" and doubled '/' in *out; "" for what is no member of a set.  Paths
- * that lead out of the archive are refused. */
-static npos_status clean_path(const packed *p, struct archive_entry *entry, char **out) {
-    const char *raw = archive_entry_pathname_utf8(entry);
-    if (!raw)
-        raw = archive_entry_pathname(entry);
-    if (!raw)
-        return npi_fail(NPOS_BAD_DATA, "%s: a member's name cannot be read", p->path);
-    if (raw[0] == '/')
-        return npi_fail(NPOS_BAD_DATA, "%s: member %s has an absolute path", p->path, raw);
-    NPI_TRY(npi_alloc(out, strlen(raw) + 1, 1, "member name"));
-    char *to = *out;
-    int depth = 0;
-    while (*raw) {
-        size_t length = strcspn(raw, "/");
-        if (length == 2 && strncmp(raw, "..", 2) == 0) {
-            npi_fail(NPOS_BAD_DATA, "%s: member %s leads out of the archive", p->path,
-                     archive_entry_pathname(entry));
-            goto refused;
-        }
-        if (length > 0 && !(length == 1 && raw[0] == '.')) {
-            if (to != *out)
-                *to++ = '/';
-            memcpy(to, raw, length);
-            to += length;
-            if (++depth > MAX_DEPTH + 1) {
-                npi_fail(NPOS_BAD_DATA, "%s: folders nested deeper than %d", p->path, MAX_DEPTH);
-                goto refused;
-            }
-        }
-        raw += length + (raw[length] == '/');
-    }
-    *to = '\0';
-    return NPOS_OK;
-refused:
-    npi_free(*out);
-    *out = NULL;
-    return NPOS_BAD_DATA;
-}
-
 /* Reads on until `size` bytes of the member are in the buffer; *got is less at its end. */
 static npos_status read_data(packed *p, struct archive *a, const char *name, size_t size,
                              size_t *got) {
     while (*got < size) {
         if (*got == p->buffer_bytes) {
-            size_t larger = 2 * p->buffer_bytes + READ_BYTES;
+            size_t larger = 2 * p->buffer_bytes + NPI_ARCHIVE_BLOCK;
             NPI_TRY(npi_grow(&p->buffer, p->buffer_bytes, larger, 1, "archive member"));
             p->buffer_bytes = larger;
         }
         size_t room = (size < p->buffer_bytes ? size : p->buffer_bytes) - *got;
         la_ssize_t n = archive_read_data(a, p->buffer + *got, room);
         if (n < 0)
-            return damaged(p, a, name);
+            return npi_archive_damaged(p->path, a, name);
         if (n == 0)
             return NPOS_OK;
         *got += (size_t)n;
@@ -190,11 +124,11 @@ static npos_status check_ratio(const packed *p, struct archive *a, struct archiv
         member_bytes = INT64_MAX / 2;
     if (member_bytes > 0)
         through += member_bytes;
-    if (through <= FREE_BYTES || through / MAX_RATIO <= p->packed_bytes)
+    if (through <= NPI_ARCHIVE_FREE_BYTES || through / NPI_ARCHIVE_RATIO <= p->packed_bytes)
         return NPOS_OK;
     return npi_fail(NPOS_BAD_DATA,
                     "%s: %lld bytes unpack to more than %d times as many: no set of images",
-                    p->path, (long long)p->packed_bytes, MAX_RATIO);
+                    p->path, (long long)p->packed_bytes, NPI_ARCHIVE_RATIO);
 }
 
 /* Reads all members, or all names. */
@@ -202,14 +136,14 @@ static npos_status read_members(packed *p) {
     struct stat info;
     if (stat(p->path, &info) == 0)
         p->packed_bytes = info.st_size;
-    struct archive *a = new_reader();
+    struct archive *a = npi_archive_reader();
     if (!a)
         return npi_fail(NPOS_OUT_OF_MEMORY, "%s: no memory to read the archive", p->path);
     struct archive_entry *entry;
     npos_status status = NPOS_OK;
     char *path = NULL;
-    if (archive_read_open_filename(a, p->path, READ_BYTES) != ARCHIVE_OK) {
-        status = damaged(p, a, NULL);
+    if (archive_read_open_filename(a, p->path, NPI_ARCHIVE_BLOCK) != ARCHIVE_OK) {
+        status = npi_archive_damaged(p->path, a, NULL);
         goto done;
     }
     for (;;) {
@@ -217,11 +151,11 @@ static npos_status read_members(packed *p) {
         if (result == ARCHIVE_EOF)
             break;
         if (result != ARCHIVE_OK && result != ARCHIVE_WARN) {
-            status = damaged(p, a, NULL);
+            status = npi_archive_damaged(p->path, a, NULL);
             goto done;
         }
         NPI_TRY_GOTO(check_ratio(p, a, entry), done);
-        NPI_TRY_GOTO(clean_path(p, entry, &path), done);
+        NPI_TRY_GOTO(npi_archive_member_path(p->path, entry, &path), done);
         if (*path && archive_entry_filetype(entry) != AE_IFDIR && !npi_tree_side_file(path))
             NPI_TRY_GOTO(read_member(p, a, entry, &path), done);
         npi_free(path);
@@ -235,17 +169,10 @@ done:
     return status;
 }
 
-/* libarchive brings names to the thread's character set, and gives up on those that it lacks: UTF-8
- * has them all. */
 static npos_status read_all(packed *p) {
-    locale_t utf8 = newlocale(LC_CTYPE_MASK, "C.UTF-8", (locale_t)0), before = (locale_t)0;
-    if (utf8)
-        before = uselocale(utf8);
+    npi_archive_locale locale = npi_archive_locale_enter();
     npos_status status = read_members(p);
-    if (utf8) {
-        uselocale(before);
-        freelocale(utf8);
-    }
+    npi_archive_locale_leave(locale);
     return status;
 }
 
@@ -255,9 +182,9 @@ static bool recognise(const char *path) {
     char start;
     if (npi_archive_marked(path))
         return true;
-    struct archive *a = npi_file_start(path, &start, 1) > 0 ? new_reader() : NULL;
+    struct archive *a = npi_file_start(path, &start, 1) > 0 ? npi_archive_reader() : NULL;
     struct archive_entry *entry;
-    bool known = a && archive_read_open_filename(a, path, READ_BYTES) == ARCHIVE_OK &&
+    bool known = a && archive_read_open_filename(a, path, NPI_ARCHIVE_BLOCK) == ARCHIVE_OK &&
                  archive_read_next_header(a, &entry) >= ARCHIVE_WARN;
     archive_read_free(a);
     return known;

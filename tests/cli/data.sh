@@ -5,6 +5,7 @@ try() {
     echo "-> $?"
 }
 mkdir -p datasets/MNIST/raw datasets/small_OOD_dataset/dtd other/SVHN
+echo notes >datasets/small_OOD_dataset/dtd/notes.bin
 printf 'not a MATLAB file' >other/SVHN/test_32x32.mat
 npos data list >table
 head -1 table
@@ -16,8 +17,12 @@ try data list --root other svhn
 NPOS_DATA=other npos data list svhn | grep here
 npos data list --json | head -c 120
 echo
-npos data list --names | tr '\n' ' '
-echo
+npos data list --names | paste -sd' '
+try data fetch
+try data fetch svnh
+try data fetch imagenet-100
+try data fetch openood-cifar10
+try data fetch dtd mnist
 try data
 try data lits
 try data list svnh
