@@ -330,6 +330,28 @@ void npos_data_fetch_options_init(npos_data_fetch_options *options);
  * all.  NPOS_UNSUPPORTED: a set that must be had by hand (its hint says where), or a build without libcurl. */
 NPOS_MUST_CHECK npos_status npos_data_fetch(const npos_data_fetch_options *options);
 
+typedef struct npos_data_check_options {
+    size_t struct_size;
+    npos_compute compute;   /* its threads and progress */
+    const char *data;       /* SPEC, or NULL; one with both splits is checked as train and test */
+    const char *train;      /* SPEC, or NULL */
+    const char *test;       /* SPEC, or NULL */
+    const char *const *ood; /* as npos_eval_options' */
+    int ood_count;
+    const char *recipe; /* whose normalisation the images should have, or NULL */
+    int any_statistics; /* 1: a recipe with other statistics is no error */
+    int near; /* bits of 64 in which near copies may differ, default 6; -1: exact copies alone */
+    const char *json; /* file to write, or NULL */
+    const char *html; /* page to write, or NULL */
+    FILE *table;      /* where the table goes, or NULL */
+} npos_data_check_options;
+void npos_data_check_options_init(npos_data_check_options *options);
+/* Reads all images of up to 32 sets: how many of each class; what cannot be read, is grey, tiny or of one brightness;
+ * exact and near copies inside and across sets; OOD classes that are called like ID classes; each channel's mean and
+ * deviation beside the recipe's.  Images that cannot be read, and CIFAR-10's images with another set's statistics, are
+ * NPOS_BAD_DATA, after all was written. */
+NPOS_MUST_CHECK npos_status npos_data_check(const npos_data_check_options *options);
+
 /* 1 when the catalogue has a set, a benchmark or a BENCHMARK/PART of this name, also behind "GROUP/". */
 int npos_data_known(const char *name);
 
