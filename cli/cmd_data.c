@@ -7,13 +7,14 @@
 
 static int run(int argc, char **argv);
 
-static const cli_command *const verbs[] = {&cli_data_list, &cli_data_fetch, &cli_data_check, NULL};
+static const cli_command *const verbs[] = {&cli_data_list, &cli_data_fetch, &cli_data_check,
+                                           &cli_data_show, NULL};
 
 const cli_command cli_data = {
     .name = "data",
     .group = "Data",
-    .summary = "data sets: by name, downloads, what is wrong with them",
-    .synopsis = "list | fetch | check ...",
+    .summary = "data sets: by name, downloads, faults, contact sheets",
+    .synopsis = "list | fetch | check | show ...",
     .about =
         "Sets of images that papers on OOD detection use have names here; any set can be looked "
         "through before it is used.",

@@ -352,6 +352,19 @@ void npos_data_check_options_init(npos_data_check_options *options);
  * NPOS_BAD_DATA, after all was written. */
 NPOS_MUST_CHECK npos_status npos_data_check(const npos_data_check_options *options);
 
+typedef struct npos_data_show_options {
+    size_t struct_size;
+    const char *data; /* SPEC */
+    const char *out;  /* .png */
+    int rows;         /* classes, or rows of images without labels; default 20 */
+    int columns;      /* images of each; default 12 */
+    int size;         /* pixels of an image's cell; default 64 */
+    FILE *table;      /* where a line about the sheet goes, or NULL */
+} npos_data_show_options;
+void npos_data_show_options_init(npos_data_show_options *options);
+/* Writes a contact sheet: for each of up to `rows` classes, evenly spread, its name and a row of its images. */
+NPOS_MUST_CHECK npos_status npos_data_show(const npos_data_show_options *options);
+
 /* 1 when the catalogue has a set, a benchmark or a BENCHMARK/PART of this name, also behind "GROUP/". */
 int npos_data_known(const char *name);
 

@@ -164,6 +164,14 @@ static npos_status half_there(const npi_data_set *set, const npi_data_found *fou
     return npi_hint(NPOS_BAD_DATA, "move it away; fetch then downloads it anew");
 }
 
+static npos_status check_build(void) {
+    if (!npi_download_available() || !npi_checksum_available())
+        return npi_hint(npi_fail(NPOS_UNSUPPORTED, "this build has no %s to fetch sets with",
+                                 npi_download_available() ? "nettle" : "libcurl"),
+                        "build npos where libcurl's and nettle's development files are");
+    return NPOS_OK;
+}
+
 static npos_status fetch_set(const npos_data_fetch_options *options, const npi_data_set *set,
                              const char *root) {
     npi_data_found found = {0};
@@ -185,6 +193,7 @@ static npos_status fetch_set(const npos_data_fetch_options *options, const npi_d
         goto done;
     }
     npi_data_found_clear(&found);
+    NPI_TRY_GOTO(check_build(), done);
     NPI_TRY_GOTO(*set->home ? npi_path_join(&folder, root, set->home) : npi_strdup(&folder, root),
                  done);
     NPI_TRY_GOTO(check_room(set, folder), done);
@@ -247,10 +256,6 @@ npos_status npos_data_fetch(const npos_data_fetch_options *options) {
                         "'npos data list' names them");
     for (int i = 0; i < options->name_count; i++)
         NPI_TRY(add_name(&list, options->names[i]));
-    if (!npi_download_available() || !npi_checksum_available())
-        return npi_hint(npi_fail(NPOS_UNSUPPORTED, "this build has no %s to fetch sets with",
-                                 npi_download_available() ? "nettle" : "libcurl"),
-                        "build npos where libcurl's and nettle's development files are");
     npi_stop_watch();
     npos_status status = NPOS_OK;
     for (int i = 0; i < list.count && status == NPOS_OK; i++)

@@ -21,6 +21,12 @@ npos data check id.npy --json 2>/dev/null | grep -E '"(exact|images|mean|schema)
 npos data check id.npy --html page.html >/dev/null 2>&1
 head -c 15 page.html
 echo
+try data show id.npy --out sheet.png --columns 3 --rows 1
+head -c 4 sheet.png | tail -c 3
+echo
+try data show id.npy
+try data show id.npy --out sheet.png --size 4
+try data show id.npy --out not/there.png
 try data check
 try data check nothing.npy
 try data check id.npy --near 64
