@@ -1,5 +1,6 @@
 /* What a check found, in sentences. */
 #include <stdarg.h>
+#include <stdbool.h>
 #include <stdio.h>
 #include <string.h>
 
@@ -64,6 +65,26 @@ static npos_status about_set(npi_check *check, const npi_check_set *set) {
     return NPOS_OK;
 }
 
+/* Whether a set's pictures are so simple and so much alike that near ones are mostly different things: more than a
+ * twentieth of them has a near one in the set, as of Fashion-MNIST's trousers. */
+static bool much_alike(const npi_check *check, int set) {
+    return npi_check_shared(check, set, set)->near > check->set[set].survey.count / 20;
+}
+
+static npos_status about_near(npi_check *check, int a, int b) {
+    const npi_shared *shared = npi_check_shared(check, a, b);
+    const npi_check_set *from = &check->set[a], *to = &check->set[b];
+    bool alike = much_alike(check, a) || much_alike(check, b);
+    if (shared->near == 0)
+        return NPOS_OK;
+    return say(
+        check, a == b || alike ? NPI_NOTE : NPI_WARNING,
+        "%s: %lld of %lld images %s nearly equal to %s%s%s", to->name, (long long)shared->near,
+        (long long)to->survey.count, shared->near == 1 ? "is" : "are",
+        a == b ? "another one of the set" : "one of ", a == b ? "" : from->name,
+        alike ? "; so many that these pictures are simple and look alike rather than copies" : "");
+}
+
 /* Copies inside one set, and those that leak from one into another. */
 static npos_status about_copies(npi_check *check, int a, int b) {
     const npi_shared *shared = npi_check_shared(check, a, b);
@@ -72,20 +93,11 @@ static npos_status about_copies(npi_check *check, int a, int b) {
         NPI_TRY(say(check, NPI_WARNING, "%s: %lld image%s repeat%s another one of the set",
                     to->name, (long long)shared->exact, plural(shared->exact),
                     shared->exact == 1 ? "s" : ""));
-    if (a == b && shared->near > 0)
-        NPI_TRY(say(check, NPI_NOTE, "%s: %lld images are nearly equal to another one of the set",
-                    to->name, (long long)shared->near));
-    if (a == b)
-        return NPOS_OK;
-    if (shared->exact > 0)
+    if (a != b && shared->exact > 0)
         NPI_TRY(say(check, NPI_WARNING, "%s: %lld of %lld images ha%s a copy in %s", to->name,
                     (long long)shared->exact, (long long)to->survey.count,
                     shared->exact == 1 ? "s" : "ve", from->name));
-    if (shared->near > 0)
-        NPI_TRY(say(check, NPI_WARNING, "%s: %lld of %lld images %s nearly equal to one of %s",
-                    to->name, (long long)shared->near, (long long)to->survey.count,
-                    shared->near == 1 ? "is" : "are", from->name));
-    return NPOS_OK;
+    return about_near(check, a, b);
 }
 
 static npos_status about_overlaps(npi_check *check, int ood) {

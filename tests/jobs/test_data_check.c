@@ -275,6 +275,31 @@ static void statistics_are_told_apart(void **state) {
     assert_null(npi_statistics_known(&near, 0.0011));
 }
 
+/* Where a good part of a set looks alike, near ones are no leak. */
+static void alike_pictures_are_a_note(void **state) {
+    (void)state;
+    char train[600], test[600], *table;
+    size_t size;
+    for (int i = 0; i < 6; i++) {
+        char name[64];
+        snprintf(name, sizeof name, "alike/%s/%d.png", i < 4 ? "a" : "b", i);
+        put_picture(name, 32, 500, 2 * i);
+    }
+    snprintf(train, sizeof train, "%s/alike/a", folder);
+    snprintf(test, sizeof test, "%s/alike/b", folder);
+    npos_data_check_options options;
+    npos_data_check_options_init(&options);
+    options.train = train;
+    options.test = test;
+    options.table = open_memstream(&table, &size);
+    CHECK_OK(npos_data_check(&options));
+    fclose(options.table);
+    assert_non_null(
+        strstr(table, "note: test: 2 of 2 images are nearly equal to one of train; so many"));
+    assert_null(strstr(table, "warning"));
+    free(table);
+}
+
 static void contact_cells(void **state) {
     (void)state;
     npi_image wide = make_pattern(10, 20, 1, 0), cell;
@@ -353,6 +378,7 @@ int main(void) {
         cmocka_unit_test(threads_do_not_matter),
         cmocka_unit_test(the_recipes_statistics),
         cmocka_unit_test(statistics_are_told_apart),
+        cmocka_unit_test(alike_pictures_are_a_note),
         cmocka_unit_test(contact_cells),
         cmocka_unit_test(wrong_use),
         cmocka_unit_test(no_allocation_is_trusted),
