@@ -211,14 +211,17 @@ static npos_status pairs(npi_page *page, const npi_check *check, int a, int b) {
 
 static npos_status copies(npi_page *page, const npi_check *check) {
     npi_page_section(page, "copies", "Images that come twice");
-    npi_page_add(
-        page,
-        "<p>Exact copies have the same pixels. Near ones differ in at most %d of 64 bits of a "
-        "perceptual hash "
-        "and look alike at 16 x 16 pixels (correlation of at least %.2f): the same picture "
-        "compressed "
-        "anew, scaled or a little brighter. Look at the pairs before you remove any.</p>\n",
-        check->distance, NPI_NEAR_LIKENESS);
+    npi_page_add(page, "<p>Exact copies have the same pixels.");
+    if (check->distance >= 0)
+        npi_page_add(page,
+                     " Near ones differ in at most %d of 64 bits of a perceptual hash and look "
+                     "alike at 16 x 16 pixels (correlation of at least %.2f): the same picture "
+                     "compressed anew, scaled or a little brighter. Look at the pairs before you "
+                     "remove any.",
+                     check->distance, NPI_NEAR_LIKENESS);
+    else
+        npi_page_add(page, " Near ones were not looked for.");
+    npi_page_add(page, "</p>\n");
     npi_page_add(
         page,
         "<div class=\"scroll\"><table>\n<tr><th>images of</th><th class=\"l\">in</th><th>exact</th>"
