@@ -8,6 +8,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "npos/npos.h"
 #include "say.h"
 
 enum { NAME_LETTERS = 48, TEXT_BYTES = 512 };
@@ -140,7 +141,13 @@ static int out_of_memory(void) {
     return cli_usage_error("free some memory", "no memory for the arguments");
 }
 
-/* Adds `text` and the arguments behind it that hold a '='. */
+/* Whether an argument belongs to the pairs before it. */
+static bool goes_on(const cli_option *option, const char *text) {
+    bool sets = option->values && strcmp(option->values, "@set") == 0;
+    return text[0] != '-' && (strchr(text, '=') || (sets && npos_data_known(text)));
+}
+
+/* Adds `text` and the arguments behind it that hold a '=', or name a set where sets may be named. */
 static int read_pairs(parse *p, const cli_option *option, const char *text) {
     const char *const **list = (const char *const **)(void *)(p->values + option->offset);
     int *count = (int *)(void *)(p->values + option->also);
@@ -157,7 +164,7 @@ static int read_pairs(parse *p, const cli_option *option, const char *text) {
         items = (const char **)*list;
     }
     items[(*count)++] = text;
-    while (p->next < p->argc && p->argv[p->next][0] != '-' && strchr(p->argv[p->next], '='))
+    while (p->next < p->argc && goes_on(option, p->argv[p->next]))
         items[(*count)++] = p->argv[p->next++];
     return 0;
 }
@@ -188,6 +195,10 @@ static int read_option(parse *p, const cli_option *option, const char *text) {
     switch (option->type) {
     case CLI_PAIRS:
         return read_pairs(p, option, text);
+    case CLI_ROOT:
+        return *text == '\0'                       ? missing_value(option)
+               : setenv("NPOS_DATA", text, 1) != 0 ? out_of_memory()
+                                                   : 0;
     case CLI_CHOICE:
         if (read_choice(option, text) != 0)
             return CLI_USAGE;

@@ -19,7 +19,8 @@ typedef enum cli_type {
     CLI_REAL,   /* double; the int at `also` becomes 1 */
     CLI_PAIRS,  /* const char *const *: repeated, and after one the arguments that hold a '=' are
                    taken too; the int at `also` counts them */
-    CLI_JSON    /* const char *; without a value it becomes "-" */
+    CLI_JSON,   /* const char *; without a value it becomes "-" */
+    CLI_ROOT    /* a folder: it becomes the environment's NPOS_DATA */
 } cli_type;
 
 #define CLI_NOWHERE ((size_t)-1)
@@ -32,7 +33,8 @@ typedef struct cli_option {
     cli_type type;
     size_t offset, also; /* into the command's struct */
     const char *metavar; /* what the value is called; NULL for flags */
-    const char *values;  /* "a b c": what may be given (CLI_CHOICE) or is offered by completion */
+    const char *values;  /* "a b c": what may be given (CLI_CHOICE) or is offered by completion;
+                            "@set": names of data sets, which CLI_PAIRS then takes too */
     const char *help;    /* one paragraph; it is wrapped when printed */
 } cli_option;
 
@@ -53,6 +55,14 @@ typedef struct cli_option {
      "images are decoded once more to find them. Without it the first is an error"}
 /* clang-format on */
 
+/* The row of the folder that names of data sets stand for. */
+#define CLI_ROOT_ROW                                                                               \
+    {                                                                                              \
+        "root", 0, CLI_ROOT, CLI_NOWHERE, CLI_NOWHERE, "DIR", "@file",                             \
+            "folder of the data sets that are named ('npos data list'); default: NPOS_DATA, else " \
+            "./datasets"                                                                           \
+    }
+
 /* What stands on the command line besides options, and the memory behind CLI_PAIRS. */
 typedef struct cli_args {
     const char **items;
@@ -63,7 +73,7 @@ typedef struct cli_args {
 } cli_args;
 
 typedef struct cli_command {
-    const char *name;
+    const char *name;     /* of a verb: "data list" */
     const char *group;    /* heading in `npos --help` */
     const char *summary;  /* one line */
     const char *synopsis; /* what follows the name in the usage line */
@@ -75,6 +85,8 @@ typedef struct cli_command {
     const char *arg_values; /* what completion offers: "@file", "@recipe", "@command" or words */
     const char *examples;   /* lines */
     const char *writes;     /* lines: the files that it writes; NULL: none */
+    const struct cli_command *const
+        *verbs; /* NULL, or what the first argument chooses; ends with NULL */
     int (*run)(int argc, char **argv); /* arguments behind the name; returns the exit status */
 } cli_command;
 

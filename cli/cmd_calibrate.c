@@ -19,12 +19,13 @@ static const cli_option rows[] = {
      "knn head prototype msp maxlogit energy "
      "gen odin react ash she vim mahalanobis relative_mahalanobis mcm",
      "which score; default: the run's own"},
-    {"ood", 0, CLI_PAIRS, AT(ood), AT(ood_count), "NAME=SPEC", "@file",
+    {"ood", 0, CLI_PAIRS, AT(ood), AT(ood_count), "NAME=SPEC", "@set",
      "OOD images for validation, not those of the evaluation: the k of the score knn is chosen by "
      "them; may be repeated"},
     {"json", 0, CLI_JSON, AT(json), CLI_NOWHERE, "FILE", "@file",
      "write the result as JSON; without FILE to standard output instead of the text"},
     CLI_SKIP_ROW(npos_calibrate_options, compute),
+    CLI_ROOT_ROW,
     CLI_COMPUTE_ROWS(npos_calibrate_options, compute)};
 
 const cli_command cli_calibrate = {

@@ -27,6 +27,8 @@ static void value_case(const cli_option *option) {
     printf("        --%s) ", option->name);
     if (strcmp(values, "@file") == 0)
         printf("_npos_files ;;\n");
+    else if (strcmp(values, "@set") == 0)
+        printf("_npos_words \"$(_npos_sets)\"; _npos_more_files '*' ;;\n");
     else if (strcmp(values, "@recipe") == 0)
         printf("_npos_words \"$(_npos_recipes)\"; _npos_more_files yaml ;;\n");
     else
@@ -37,6 +39,8 @@ static void argument_words(const cli_command *command) {
     const char *values = command->arg_values ? command->arg_values : "";
     if (strcmp(values, "@file") == 0)
         printf("_npos_files");
+    else if (strcmp(values, "@set") == 0)
+        printf("_npos_words \"$(_npos_sets)\"");
     else if (strcmp(values, "@command") == 0)
         printf("_npos_words \"$_npos_commands\"");
     else if (strstr(values, "@recipe"))
@@ -45,8 +49,26 @@ static void argument_words(const cli_command *command) {
         printf("_npos_words \"%s\"", values);
 }
 
+static void command_case(const cli_command *command);
+
+/* A command of verbs: its verbs as the first word, then what each takes. */
+static void verbs_case(const cli_command *command) {
+    printf("    %s)\n    if ((COMP_CWORD == 2)); then _npos_words \"", command->name);
+    for (int i = 0; command->verbs[i]; i++)
+        printf("%s ", strrchr(command->verbs[i]->name, ' ') + 1);
+    printf("--help\"; return; fi\n    case ${COMP_WORDS[2]} in\n");
+    for (int i = 0; command->verbs[i]; i++)
+        command_case(command->verbs[i]);
+    printf("    esac ;;\n");
+}
+
 static void command_case(const cli_command *command) {
-    printf("    %s)\n        case $option in\n", command->name);
+    const char *verb = strrchr(command->name, ' ');
+    if (command->verbs) {
+        verbs_case(command);
+        return;
+    }
+    printf("    %s)\n        case $option in\n", verb ? verb + 1 : command->name);
     for (int i = 0; i < command->option_count; i++) {
         if (command->options[i].type != CLI_FLAG)
             value_case(&command->options[i]);
@@ -66,6 +88,7 @@ static void bash(void) {
         printf("%s%s", i ? " " : "", cli_commands[i]->name);
     printf("\"\n\n"
            "_npos_recipes() { npos recipes list 2>/dev/null | cut -d' ' -f1 | tr '\\n' ' '; }\n"
+           "_npos_sets() { npos data list --names 2>/dev/null | tr '\\n' ' '; }\n"
            "_npos_words() { mapfile -t COMPREPLY < <(compgen -W \"$1\" -- \"$current\"); }\n"
            "_npos_files() { compopt -o filenames; mapfile -t COMPREPLY < <(compgen -f -- "
            "\"$current\"); }\n"

@@ -18,6 +18,7 @@ static const cli_option rows[] = {
     {"labels", 0, CLI_TEXT, AT(labels), CLI_NOWHERE, "Y.npy", "@file",
      "the labels too, int64 [images], -1 for images without"},
     CLI_SKIP_ROW(npos_embed_options, compute),
+    CLI_ROOT_ROW,
     CLI_COMPUTE_ROWS(npos_embed_options, compute)};
 
 const cli_command cli_embed = {

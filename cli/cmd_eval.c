@@ -11,8 +11,9 @@ static int run(int argc, char **argv);
 #define AT(member) offsetof(npos_eval_options, member)
 
 static const cli_option rows[] = {
-    {"ood", 0, CLI_PAIRS, AT(ood), AT(ood_count), "[GROUP/]NAME=SPEC", "@file",
-     "a set of images of none of the classes; may be repeated"},
+    {"ood", 0, CLI_PAIRS, AT(ood), AT(ood_count), "[GROUP/]NAME=SPEC", "@set",
+     "a set of images of none of the classes; may be repeated; a data set or benchmark by its name "
+     "('npos data list') needs no SPEC"},
     {"id", 0, CLI_TEXT, AT(id), CLI_NOWHERE, "SPEC", "@file",
      "test images of the classes; default: the recipe's test set"},
     {"score", 0, CLI_TEXT, AT(scores), CLI_NOWHERE, "LIST",
@@ -30,6 +31,7 @@ static const cli_option rows[] = {
     {"json", 0, CLI_JSON, AT(json), CLI_NOWHERE, "FILE", "@file",
      "write the results as JSON; without FILE to standard output instead of the table"},
     CLI_SKIP_ROW(npos_eval_options, compute),
+    CLI_ROOT_ROW,
     CLI_COMPUTE_ROWS(npos_eval_options, compute)};
 
 const cli_command cli_eval = {
@@ -54,6 +56,8 @@ const cli_command cli_eval = {
     .examples =
         "npos eval runs/cifar10 --ood far/svhn=svhn.tar --ood near/cifar100=cifar-100#test\n"
         "npos eval runs/cifar10 --ood dtd=dtd.tar --score all --protocol openood\n"
+        "npos eval runs/cifar10 --ood svhn lsun-c near/cifar100 --root datasets\n"
+        "npos eval runs/cifar10 --ood openood-cifar10 --root OpenOOD/data --protocol openood\n"
         "npos eval runs/cifar10 --ood dtd=dtd.tar --json | jq '.results[0].means'",
     .writes = "RUN/eval.json              the results (also where --json says)\n"
               "RUN/scores/SCORE/NAME.npy  one value an image, larger = more ID\n"

@@ -21,6 +21,7 @@ static const cli_option rows[] = {
     {"resume", 0, CLI_FLAG, AT(resume), CLI_NOWHERE, NULL, NULL,
      "go on with a store that was left unfinished"},
     CLI_SKIP_ROW(npos_extract_options, compute),
+    CLI_ROOT_ROW,
     CLI_COMPUTE_ROWS(npos_extract_options, compute)};
 
 const cli_command cli_extract = {

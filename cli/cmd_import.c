@@ -24,6 +24,7 @@ static const cli_option rows[] = {
     {"out", 0, CLI_TEXT, AT(out), CLI_NOWHERE, "RUN", "@file", "run directory, made if missing"},
     {"set", 0, CLI_PAIRS, AT(set), AT(set_count), "KEY=VALUE", NULL,
      "change a setting of the recipe; may be repeated"},
+    CLI_ROOT_ROW,
     CLI_COMPUTE_ROWS(npos_train_options, compute)};
 
 const cli_command cli_import = {

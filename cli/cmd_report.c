@@ -7,7 +7,7 @@
 
 static int run(int argc, char **argv);
 
-static const cli_option rows[] = {CLI_COMPUTE_ROWS(npos_report_options, compute)};
+static const cli_option rows[] = {CLI_ROOT_ROW, CLI_COMPUTE_ROWS(npos_report_options, compute)};
 
 const cli_command cli_report = {
     .name = "report",

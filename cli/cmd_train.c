@@ -27,6 +27,7 @@ static const cli_option rows[] = {
     {"stop-after-epoch", 0, CLI_INT, AT(stop_after_epoch), CLI_NOWHERE, "N", NULL,
      "save and stop after that many epochs, to go on with --resume"},
     CLI_SKIP_ROW(npos_train_options, compute),
+    CLI_ROOT_ROW,
     CLI_COMPUTE_ROWS(npos_train_options, compute)};
 
 const cli_command cli_train = {

@@ -9,10 +9,10 @@
 enum { COLUMNS = 80, OPTION_COLUMN = 28 };
 
 const cli_command *const cli_commands[] = {
-    &cli_train,   &cli_import, &cli_text,    &cli_extract,    &cli_finetune,
-    &cli_recipes, &cli_eval,   &cli_metrics, &cli_compare,    &cli_report,
-    &cli_score,   &cli_embed,  &cli_export,  &cli_fit,        &cli_calibrate,
-    &cli_info,    &cli_bench,  &cli_help,    &cli_completion, NULL};
+    &cli_train, &cli_import,     &cli_text,    &cli_extract,   &cli_finetune, &cli_recipes,
+    &cli_data,  &cli_eval,       &cli_metrics, &cli_compare,   &cli_report,   &cli_score,
+    &cli_embed, &cli_export,     &cli_fit,     &cli_calibrate, &cli_info,     &cli_bench,
+    &cli_help,  &cli_completion, NULL};
 
 const cli_command *cli_command_find(const char *name) {
     for (int i = 0; cli_commands[i]; i++) {
@@ -82,11 +82,8 @@ static void option_help(const char *left, const char *help, FILE *out) {
     wrap(help, OPTION_COLUMN, OPTION_COLUMN, out);
 }
 
-void cli_help_command(const cli_command *command, FILE *out) {
+static void option_rows(const cli_command *command, FILE *out) {
     char left[96], letter[8];
-    fprintf(out, "npos %s: %s\n\nUsage: npos %s %s\n\n", command->name, command->summary,
-            command->name, command->synopsis);
-    wrap(command->about, 0, 0, out);
     fprintf(out, "\nOptions:\n");
     for (int i = 0; i < command->option_count; i++) {
         const cli_option *option = &command->options[i];
@@ -101,6 +98,19 @@ void cli_help_command(const cli_command *command, FILE *out) {
         option_help(left, option->help, out);
     }
     option_help("-h, --help", "this text", out);
+}
+
+void cli_help_command(const cli_command *command, FILE *out) {
+    fprintf(out, "npos %s: %s\n\nUsage: npos %s %s\n\n", command->name, command->summary,
+            command->name, command->synopsis);
+    wrap(command->about, 0, 0, out);
+    for (int i = 0; command->verbs && command->verbs[i]; i++) {
+        fputc('\n', out);
+        cli_help_command(command->verbs[i], out);
+    }
+    if (command->verbs)
+        return;
+    option_rows(command, out);
     if (command->examples) {
         fprintf(out, "\nExamples:\n");
         lines(command->examples, out);

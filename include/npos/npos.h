@@ -104,7 +104,7 @@ typedef struct npos_eval_options {
     npos_compute compute;
     const char *run;
     const char *id;         /* SPEC of the ID test images; NULL: the recipe's test set */
-    const char *const *ood; /* "[GROUP/]NAME=SPEC" */
+    const char *const *ood; /* "[GROUP/]NAME=SPEC", or a name of the catalogue (npos_data_list) */
     int ood_count;
     const char *scores;   /* "knn,head", "all"; NULL: the recipe's own */
     const char *protocol; /* "oe" (default), "openood", "knn-ood" */
@@ -337,6 +337,79 @@ typedef struct npos_report_options {
 void npos_report_options_init(npos_report_options *options);
 /* Writes RUN/report/index.html, one file that opens offline. */
 NPOS_MUST_CHECK npos_status npos_report(const npos_report_options *options);
+
+/* ---- sets of images ---------------------------------------------------------------------------
+ */
+
+/* Names of sets that papers use stand for what lies below a root folder: the environment's NPOS_DATA, else
+ * "datasets" (docs/data.md).  They serve as SPECs everywhere. */
+
+typedef struct npos_data_list_options {
+    size_t struct_size;
+    const char *root;         /* NULL: NPOS_DATA, else "datasets" */
+    const char *const *names; /* sets or benchmarks to describe in full; none: a line each of all */
+    int name_count;
+    int only_names;   /* 1: the names of all sets and benchmarks, a line each */
+    const char *json; /* file to write, or NULL */
+    FILE *table;      /* where the table goes, or NULL */
+} npos_data_list_options;
+void npos_data_list_options_init(npos_data_list_options *options);
+/* Each set's role, size, source, licence, checksum, and whether it lies below the root. */
+NPOS_MUST_CHECK npos_status npos_data_list(const npos_data_list_options *options);
+
+typedef struct npos_data_fetch_options {
+    size_t struct_size;
+    npos_compute compute;     /* its progress alone */
+    const char *root;         /* as npos_data_list_options' */
+    const char *const *names; /* sets, or benchmarks for all of their sets */
+    int name_count;
+    const char *mirror; /* a server that has the files under MIRROR/FILE, asked first; or NULL */
+    int keep;           /* 1: archives stay beside what they unpacked to */
+    FILE *out;          /* a line for each set, or NULL */
+} npos_data_fetch_options;
+void npos_data_fetch_options_init(npos_data_fetch_options *options);
+/* Downloads sets into the authors' folder layout below the root: what is there stays, a download that was cut goes on,
+ * sizes and published checksums are compared, the free space is checked first, archives are unpacked whole or not at
+ * all.  NPOS_UNSUPPORTED: a set that must be had by hand (its hint says where), or a build without libcurl. */
+NPOS_MUST_CHECK npos_status npos_data_fetch(const npos_data_fetch_options *options);
+
+typedef struct npos_data_check_options {
+    size_t struct_size;
+    npos_compute compute;   /* its threads and progress */
+    const char *data;       /* SPEC, or NULL; one with both splits is checked as train and test */
+    const char *train;      /* SPEC, or NULL */
+    const char *test;       /* SPEC, or NULL */
+    const char *const *ood; /* as npos_eval_options' */
+    int ood_count;
+    const char *recipe; /* whose normalisation the images should have, or NULL */
+    int any_statistics; /* 1: a recipe with other statistics is no error */
+    int near; /* bits of 64 in which near copies may differ, default 6; -1: exact copies alone */
+    const char *json; /* file to write, or NULL */
+    const char *html; /* page to write, or NULL */
+    FILE *table;      /* where the table goes, or NULL */
+} npos_data_check_options;
+void npos_data_check_options_init(npos_data_check_options *options);
+/* Reads all images of up to 32 sets: how many of each class; what cannot be read, is grey, tiny or of one brightness;
+ * exact and near copies inside and across sets; OOD classes that are called like ID classes; each channel's mean and
+ * deviation beside the recipe's.  Images that cannot be read, and CIFAR-10's images with another set's statistics, are
+ * NPOS_BAD_DATA, after all was written. */
+NPOS_MUST_CHECK npos_status npos_data_check(const npos_data_check_options *options);
+
+typedef struct npos_data_show_options {
+    size_t struct_size;
+    const char *data; /* SPEC */
+    const char *out;  /* .png */
+    int rows;         /* classes, or rows of images without labels; default 20 */
+    int columns;      /* images of each; default 12 */
+    int size;         /* pixels of an image's cell; default 64 */
+    FILE *table;      /* where a line about the sheet goes, or NULL */
+} npos_data_show_options;
+void npos_data_show_options_init(npos_data_show_options *options);
+/* Writes a contact sheet: for each of up to `rows` classes, evenly spread, its name and a row of its images. */
+NPOS_MUST_CHECK npos_status npos_data_show(const npos_data_show_options *options);
+
+/* 1 when the catalogue has a set, a benchmark or a BENCHMARK/PART of this name, also behind "GROUP/". */
+int npos_data_known(const char *name);
 
 /* ---- about this machine -----------------------------------------------------------------------
  */

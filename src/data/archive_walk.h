@@ -11,24 +11,20 @@
  *     done: npi_walk_close(&w);
  *
  * Nothing is unpacked to the disk.  Refused, with the archive's and the member's name, are damage, paths
- * that are absolute or lead out of the archive, folders nested deeper than NPI_WALK_DEPTH, and archives
+ * that are absolute or lead out of the archive, folders nested deeper than NPI_ARCHIVE_DEPTH, and archives
  * that unpack to more than 100 times their size (beyond 256 MB).
  *
  * Opening sets the thread's character set to UTF-8 until closing: open and close on one thread. */
 #ifndef NPI_DATA_ARCHIVE_WALK_H
 #define NPI_DATA_ARCHIVE_WALK_H
 
-#include <locale.h>
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
-#include "base/fail.h"
+#include "data/archive_read.h"
 
-struct archive;
-struct archive_entry;
-
-enum { NPI_WALK_DEPTH = 16, NPI_WALK_MEMBER_BYTES = 256 << 20 };
+enum { NPI_WALK_MEMBER_BYTES = 256 << 20 };
 
 typedef struct npi_walk {
     const char *path; /* of the archive; the caller's */
@@ -41,7 +37,7 @@ typedef struct npi_walk {
     int64_t packed_bytes, unpacked_bytes;
     struct archive *archive;
     struct archive_entry *entry;
-    locale_t utf8, before;
+    npi_archive_locale locale;
 } npi_walk;
 
 /* Whether libarchive finds a first member: also in tar files of before 1988, which lack a mark. */

@@ -7,6 +7,7 @@
 
 #include "base/file.h"
 #include "base/memory.h"
+#include "data/images_open.h"
 #include "data/spec.h"
 
 struct npi_dataset {
@@ -118,54 +119,78 @@ static npos_status keep_classes(npi_dataset *set, const bool *keep) {
     return kept > 0 ? NPOS_OK : npi_fail(NPOS_NOT_FOUND, "no image is left of the chosen classes");
 }
 
-/* Keeps the first images of each class (without labels: of all), in their order. */
+static npos_status filter_classes(npi_dataset *set, const npi_filter *filter) {
+    bool exclude = filter->kind == NPI_FILTER_EXCLUDE, *keep;
+    if (!set->source.labels)
+        return npi_fail(NPOS_INVALID_ARGUMENT, "#class on images without labels");
+    NPI_TRY(npi_alloc(&keep, (size_t)set->classes, sizeof *keep, "class filter"));
+    for (int i = 0; i < set->classes; i++)
+        keep[i] = exclude;
+    npos_status status = NPOS_OK;
+    for (int i = 0, found; i < filter->count && status == NPOS_OK; i++) {
+        status = find_class(set, filter->items[i], &found);
+        if (status == NPOS_OK)
+            keep[found] = !exclude;
+    }
+    if (status == NPOS_OK)
+        status = keep_classes(set, keep);
+    npi_free(keep);
+    return status;
+}
+
 static npos_status keep_first(npi_dataset *set, int64_t most) {
     int64_t *seen, kept = 0;
-    NPI_TRY(npi_alloc(&seen, (size_t)set->classes + 1, sizeof *seen, "first images"));
+    NPI_TRY(npi_alloc(&seen, (size_t)set->classes + 1, sizeof *seen, "images of each class"));
     for (int64_t i = 0; i < set->count; i++) {
-        int label = set->labels ? set->labels[i] : 0;
-        if (seen[label]++ >= most)
+        int label = npi_dataset_label(set, i);
+        if (seen[label < 0 ? set->classes : label]++ >= most)
             continue;
+        set->index[kept] = set->index[i];
         if (set->labels)
             set->labels[kept] = label;
-        set->index[kept++] = set->index[i];
+        kept++;
     }
     set->count = kept;
     npi_free(seen);
     return NPOS_OK;
 }
 
-static npos_status apply_filters(npi_dataset *set, const npi_spec *spec) {
-    if (spec->filter_count == 0 && spec->first == 0)
+static npos_status keep_drawn(npi_dataset *set, const npi_filter *filter) {
+    int64_t *chosen;
+    if (filter->number >= set->count)
         return NPOS_OK;
-    if (!set->source.labels && spec->filter_count > 0)
-        return npi_fail(NPOS_INVALID_ARGUMENT, "#class on images without labels");
-    size_t count = (size_t)set->count;
-    NPI_TRY(npi_alloc(&set->index, count, sizeof *set->index, "class filter"));
-    if (set->source.labels) {
-        NPI_TRY(npi_alloc(&set->labels, count, sizeof *set->labels, "class filter"));
-        memcpy(set->labels, set->source.labels, count * sizeof *set->labels);
+    NPI_TRY(npi_draw_subset(set->count, filter->number, filter->seed, &chosen));
+    for (int64_t i = 0; i < filter->number; i++) { /* ascending: nothing is overwritten too early */
+        set->index[i] = set->index[chosen[i]];
+        if (set->labels)
+            set->labels[i] = set->labels[chosen[i]];
     }
+    set->count = filter->number;
+    npi_free(chosen);
+    return NPOS_OK;
+}
+
+static npos_status apply_filters(npi_dataset *set, const npi_spec *spec) {
+    if (spec->filter_count == 0)
+        return NPOS_OK;
+    size_t count = (size_t)set->count;
+    NPI_TRY(npi_alloc(&set->index, count, sizeof *set->index, "filter"));
     for (size_t i = 0; i < count; i++)
         set->index[i] = (int64_t)i;
-    for (int f = 0; f < spec->filter_count; f++) {
-        const npi_class_filter *filter = &spec->filters[f];
-        bool *keep;
-        NPI_TRY(npi_alloc(&keep, (size_t)set->classes, sizeof *keep, "class filter"));
-        for (int i = 0; i < set->classes; i++)
-            keep[i] = filter->exclude;
-        npos_status status = NPOS_OK;
-        for (int i = 0, found; i < filter->count && status == NPOS_OK; i++) {
-            status = find_class(set, filter->items[i], &found);
-            if (status == NPOS_OK)
-                keep[found] = !filter->exclude;
-        }
-        if (status == NPOS_OK)
-            status = keep_classes(set, keep);
-        npi_free(keep);
-        NPI_TRY(status);
+    if (set->source.labels) {
+        NPI_TRY(npi_alloc(&set->labels, count, sizeof *set->labels, "filter"));
+        memcpy(set->labels, set->source.labels, count * sizeof *set->labels);
     }
-    return spec->first > 0 ? keep_first(set, spec->first) : NPOS_OK;
+    for (int f = 0; f < spec->filter_count; f++) {
+        const npi_filter *filter = &spec->filters[f];
+        if (filter->kind == NPI_FILTER_FIRST)
+            NPI_TRY(keep_first(set, filter->number));
+        else if (filter->kind == NPI_FILTER_DRAW)
+            NPI_TRY(keep_drawn(set, filter));
+        else
+            NPI_TRY(filter_classes(set, filter));
+    }
+    return NPOS_OK;
 }
 
 npos_status npi_dataset_open(const char *spec, npi_dataset **out) {

@@ -1,7 +1,7 @@
 /* data/dataset.h - one interface to every set of images.
  *
- * A SPEC is "PATH", "format:PATH", with any of the suffixes "#train", "#test", "#class=a,b",
- * "#class!=a,b", "#class=@file", "#first=K", in this order.  The format is recognised from the content (npi_dataset_open).
+ * A SPEC is "PATH" or "format:PATH", with "#train" or "#test" and then any of the suffixes "#class=a,b", "#class!=a,b",
+ * "#class=@file", "#first=N", "#draw=N" (data/spec.h).  The format is recognised from the content (npi_dataset_open).
  * A dataset gives images one by one, decoded, in an order that depends on the files' names alone
  * (sorted bytewise). All functions may be called from several threads at once after open. */
 #ifndef NPI_DATA_DATASET_H

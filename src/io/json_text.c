@@ -1,8 +1,10 @@
 #include "io/json_text.h"
 
 #include <math.h>
+#include <stdlib.h>
 #include <string.h>
 
+#include "base/file.h"
 #include "base/memory.h"
 
 /* Bytes of the well-formed UTF-8 sequence at `s` (Unicode 15, table 3-7), 0 when there is none. */
@@ -46,4 +48,19 @@ json_t *npi_json_text(const char *text) {
 
 json_t *npi_json_number(double value) {
     return isfinite(value) ? json_real(value) : json_null();
+}
+
+npos_status npi_json_write(json_t *root, const char *path) {
+    char *text = root ? json_dumps(root, JSON_INDENT(2)) : NULL;
+    json_decref(root);
+    if (!text)
+        return npi_fail(NPOS_OUT_OF_MEMORY, "%s: no memory for the JSON text", path);
+    npi_atomic file;
+    npos_status status = npi_atomic_open(&file, path);
+    if (status == NPOS_OK) {
+        fprintf(file.stream, "%s\n", text);
+        status = npi_atomic_commit(&file);
+    }
+    free(text);
+    return status;
 }

@@ -94,21 +94,21 @@ static npos_status write_json(const npos_calibrate_options *options, const npi_c
 static npos_status choose_k(const npos_calibrate_options *options, npi_fitted *fitted,
                             const npi_features *f, int *k) {
     npi_ood_set *sets = NULL;
+    int count = 0;
     double auroc;
     npos_status status;
     if (strcmp(fitted->detectors->kind->name, "knn") != 0)
         return npi_fail(NPOS_INVALID_ARGUMENT,
                         "OOD sets were given, which choose the k of 'knn', but the score is '%s'",
                         fitted->detectors->kind->name);
-    NPI_TRY_GOTO(npi_ood_sets_parse(options->ood, options->ood_count, &sets), done);
-    NPI_TRY_GOTO(npi_choose_k(fitted, &options->compute, f, sets, options->ood_count, k, &auroc),
-                 done);
+    NPI_TRY_GOTO(npi_ood_specs_parse(options->ood, options->ood_count, &sets, &count), done);
+    NPI_TRY_GOTO(npi_choose_k(fitted, &options->compute, f, sets, count, k, &auroc), done);
     fitted->model.knn_k = *k;
     if (options->out)
         fprintf(options->out, "knn: k = %d has the largest AUROC, %.2f%%, on %d validation set%s\n",
-                *k, 100 * auroc, options->ood_count, options->ood_count > 1 ? "s" : "");
+                *k, 100 * auroc, count, count > 1 ? "s" : "");
 done:
-    npi_ood_sets_free(sets, options->ood_count);
+    npi_ood_sets_free(sets, count);
     return status;
 }
 

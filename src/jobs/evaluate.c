@@ -28,6 +28,7 @@ typedef struct job {
     const npos_eval_options *options;
     npi_fitted fitted;
     npi_ood_set *sets;
+    int set_count;
     char *id_spec;
     npi_evaluation evaluation;
     npi_classes_list classes;
@@ -160,13 +161,12 @@ static npos_status evaluate(job *j) {
     npi_protocol protocol;
     NPI_TRY(npi_protocol_parse(options->protocol, &protocol));
     NPI_TRY(npi_format_parse(options->format, &j->format));
-    NPI_TRY(npi_ood_sets_parse(options->ood, options->ood_count, &j->sets));
+    NPI_TRY(npi_ood_specs_parse(options->ood, options->ood_count, &j->sets, &j->set_count));
     NPI_TRY(npi_fitted_open(options->run, &options->compute, options->scores, true, &j->fitted));
     NPI_TRY(find_id(j));
     NPI_TRY(npi_evaluation_begin(&j->evaluation, protocol, options->seed, j->id_spec,
-                                 j->fitted.detectors, j->fitted.count, j->sets,
-                                 options->ood_count));
-    for (int set = NPI_ID_SET; set < options->ood_count; set++)
+                                 j->fitted.detectors, j->fitted.count, j->sets, j->set_count));
+    for (int set = NPI_ID_SET; set < j->set_count; set++)
         NPI_TRY(score_set(j, set));
     NPI_TRY(npi_evaluation_measure(&j->evaluation, &options->compute));
     const npi_calibration *calibration = &j->fitted.run->calibration;
@@ -183,7 +183,7 @@ npos_status npos_eval(const npos_eval_options *options) {
     npi_evaluation_clear(&j.evaluation);
     npi_classes_list_clear(&j.classes);
     npi_fitted_close(&j.fitted);
-    npi_ood_sets_free(j.sets, options->ood_count);
+    npi_ood_sets_free(j.sets, j.set_count);
     npi_free(j.id_spec);
     return status;
 }

@@ -5,6 +5,12 @@
 #ifdef NPI_HAVE_ARCHIVE
 #include <archive.h>
 #endif
+#ifdef NPI_HAVE_CURL
+#include <curl/curl.h>
+#endif
+#ifdef NPI_HAVE_NETTLE
+#include <nettle/version.h>
+#endif
 #ifdef NPI_HAVE_JPEG
 #include <jconfig.h>
 #endif
@@ -70,10 +76,17 @@ static json_t *device(const char *name) {
 static json_t *libraries(void) {
     json_t *object = json_object();
     char text[64];
-    const char *archive = NULL, *jpeg = NULL, *png = NULL, *webp = NULL;
+    const char *archive = NULL, *curl = NULL, *jpeg = NULL, *nettle = NULL, *png = NULL,
+               *webp = NULL;
 #ifdef NPI_HAVE_ARCHIVE
     archive = archive_version_string(); /* "libarchive 3.6.2" */
     archive += strcspn(archive, "0123456789");
+#endif
+#ifdef NPI_HAVE_CURL
+    curl = curl_version_info(CURLVERSION_NOW)->version;
+#endif
+#ifdef NPI_HAVE_NETTLE
+    nettle = TEXT(NETTLE_VERSION_MAJOR) "." TEXT(NETTLE_VERSION_MINOR);
 #endif
 #ifdef NPI_HAVE_JPEG
     jpeg = TEXT(LIBJPEG_TURBO_VERSION);
@@ -89,8 +102,10 @@ static json_t *libraries(void) {
     webp = webp_text;
 #endif
     set_text(object, "libarchive", archive);
+    set_text(object, "libcurl", curl);
     set_text(object, "libjpeg-turbo", jpeg);
     set_text(object, "libpng", png);
+    set_text(object, "nettle", nettle);
     set_text(object, "libwebp", webp);
     set_text(object, "libyaml", yaml_get_version_string());
     set_text(object, "jansson", JANSSON_VERSION);

@@ -1,9 +1,11 @@
 #include "jobs/ood_sets.h"
 
 #include <stdbool.h>
+#include <stdio.h>
 #include <string.h>
 
 #include "base/memory.h"
+#include "data/catalogue.h"
 
 enum { LONGEST = 100 }; /* of a name: it becomes a file name */
 
@@ -71,6 +73,89 @@ npos_status npi_ood_sets_parse(const char *const *arguments, int count, npi_ood_
 fail:
     npi_ood_sets_free(sets, count);
     *out = NULL;
+    return status;
+}
+
+/* Arguments in full, made from names of the catalogue. */
+typedef struct full {
+    char **text;
+    int count;
+} full;
+
+static npos_status grow(full *to) {
+    size_t count = (size_t)to->count;
+    return npi_grow(&to->text, count, count + 1, sizeof *to->text, "OOD sets");
+}
+
+/* "GROUP/NAME=SPEC" */
+static npos_status add(full *to, const char *group, const char *name, const char *spec,
+                       const char *rest) {
+    NPI_TRY(grow(to));
+    NPI_TRY(npi_format(&to->text[to->count], "%s%s%s=%s%s", group, *group ? "/" : "", name, spec,
+                       rest));
+    to->count++;
+    return NPOS_OK;
+}
+
+static npos_status add_as_it_is(full *to, const char *argument) {
+    NPI_TRY(grow(to));
+    NPI_TRY(npi_strdup(&to->text[to->count], argument));
+    to->count++;
+    return NPOS_OK;
+}
+
+static bool is_ood(const npi_benchmark_part *part) {
+    return strcmp(part->group, "near") == 0 || strcmp(part->group, "far") == 0;
+}
+
+static npos_status add_benchmark(full *to, const npi_benchmark *benchmark, const char *only) {
+    for (int i = 0; i < NPI_BENCHMARK_PARTS && benchmark->part[i].name; i++) {
+        const npi_benchmark_part *part = &benchmark->part[i];
+        if (only ? strcmp(part->name, only) == 0 : is_ood(part)) {
+            char *spec;
+            NPI_TRY(npi_format(&spec, "%s/%s", benchmark->name, part->name));
+            npos_status status = add(to, is_ood(part) ? part->group : "", part->name, spec, "");
+            npi_free(spec);
+            NPI_TRY(status);
+        }
+    }
+    return NPOS_OK;
+}
+
+static npos_status add_full(full *to, const char *argument) {
+    const char *slash = strchr(argument, '/'), *name = slash ? slash + 1 : argument;
+    const npi_data_set *set = npi_catalogue_find(name);
+    const npi_benchmark *benchmark = npi_catalogue_find_benchmark(argument);
+    char group[LONGEST + 1];
+    if (strchr(argument, '='))
+        return add_as_it_is(to, argument);
+    if (benchmark)
+        return add_benchmark(to, benchmark, NULL);
+    snprintf(group, sizeof group, "%.*s", slash ? (int)(slash - argument) : 0, argument);
+    if (slash && npi_catalogue_names(argument, strlen(argument)))
+        return add_benchmark(to, npi_catalogue_find_benchmark(group), name);
+    if (!set)
+        return add_as_it_is(to, argument); /* its error says what was expected */
+    if (!slash)
+        strcpy(group, set->roles & NPI_ROLE_FAR ? "far" : set->roles & NPI_ROLE_NEAR ? "near" : "");
+    return add(to, group, name, name, set->test);
+}
+
+npos_status npi_ood_specs_parse(const char *const *arguments, int count, npi_ood_set **out,
+                                int *out_count) {
+    full all = {0};
+    npos_status status = NPOS_OK;
+    *out = NULL;
+    *out_count = 0;
+    for (int i = 0; i < count && status == NPOS_OK; i++)
+        status = add_full(&all, arguments[i]);
+    if (status == NPOS_OK)
+        status = npi_ood_sets_parse((const char *const *)all.text, all.count, out);
+    if (status == NPOS_OK)
+        *out_count = all.count;
+    for (int i = 0; i < all.count; i++)
+        npi_free(all.text[i]);
+    npi_free(all.text);
     return status;
 }
 

@@ -15,6 +15,12 @@ typedef struct npi_ood_set {
  * file names are errors that show the argument. */
 NPOS_MUST_CHECK npos_status npi_ood_sets_parse(const char *const *arguments, int count,
                                                npi_ood_set **out);
+
+/* The same for sets of images, where names of the catalogue (data/catalogue.h) will do without '=': "svhn" is
+ * far/svhn=svhn, "near/mnist" near/mnist=mnist#test, and a benchmark is each of its near and far sets. *out_count
+ * says how many there are. */
+NPOS_MUST_CHECK npos_status npi_ood_specs_parse(const char *const *arguments, int count,
+                                                npi_ood_set **out, int *out_count);
 void npi_ood_sets_free(npi_ood_set *sets, int count);
 
 #endif

@@ -3,6 +3,7 @@
 #include <string.h>
 #include <zlib.h>
 
+#include "base/file.h"
 #include "base/memory.h"
 
 /* Bytes of a chunk around its data: length, name, checksum. */
@@ -71,4 +72,14 @@ void npi_picture_url(npi_page *page, const npi_image *image) {
         npi_page_base64(page, bytes, size);
     }
     npi_free(bytes);
+}
+
+npos_status npi_picture_write(const npi_image *image, const char *path) {
+    uint8_t *bytes;
+    size_t size;
+    npos_status status = encode(image, &bytes, &size);
+    if (status == NPOS_OK)
+        status = npi_file_write(path, bytes, size);
+    npi_free(bytes);
+    return status;
 }

@@ -26,3 +26,7 @@ complete_words npos recipes show h
 complete_words npos bench --only k
 touch picture.png
 complete_words npos score pic
+complete_words npos data ''
+complete_words npos data list --
+complete_words npos data list cifar1
+complete_words npos eval runs/a --ood openood-c
