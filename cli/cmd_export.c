@@ -11,6 +11,9 @@ static const cli_option rows[] = {
     {"out", 0, CLI_TEXT, AT(out), CLI_NOWHERE, "OUT", "@file",
      "a state dict for PyTorch (.pt, .pth) or safetensors (.safetensors); with --detector a run "
      "directory to make"},
+    {"to", 0, CLI_TEXT, AT(to), CLI_NOWHERE, "FORMAT", "pt safetensors",
+     "the weights' format: pt or safetensors; default: as OUT ends, and OUT's default is "
+     "RUN/weights.FORMAT"},
     {"detector", 0, CLI_TEXT, AT(detector), CLI_NOWHERE, "NAME",
      "coreset head prototype msp maxlogit energy gen odin react ash she vim mahalanobis "
      "relative_mahalanobis mcm",
@@ -28,7 +31,7 @@ const cli_command cli_export = {
     .name = "export",
     .group = "Use",
     .summary = "weights for PyTorch, or a run without its training embeddings",
-    .synopsis = "RUN --out OUT [--detector NAME] [OPTION]...",
+    .synopsis = "RUN --to FORMAT | --out OUT [--detector NAME] [OPTION]...",
     .about = "Writes the weights of a finished run for other programs. The ResNet's have "
              "torchvision's names (conv1.weight, layer1.0.bn1.weight, ...), so that "
              "load_state_dict takes them; the others keep theirs: fc (classifier), head "
@@ -44,7 +47,7 @@ const cli_command cli_export = {
     .max_args = 1,
     .arg_name = "a RUN directory",
     .arg_values = "@file",
-    .examples = "npos export runs/cifar10 --out resnet18.pt\n"
+    .examples = "npos export runs/cifar10 --to pt\n"
                 "npos export runs/cifar10 --out resnet18.safetensors\n"
                 "npos export runs/cifar10 --detector head --out runs/small\n"
                 "npos export runs/cifar10 --detector coreset --size 2000 --out runs/core --id test "
@@ -60,9 +63,10 @@ static int run(int argc, char **argv) {
     if (cli_begin(&cli_export, argc, argv, &options, &args, &exit_status))
         return exit_status;
     options.run = args.items[0];
-    if (!options.out)
-        exit_status =
-            cli_usage_error("--out names the file or the run to write", "npos export needs --out");
+    if (!options.out && !options.to)
+        exit_status = cli_usage_error("--out names the file or the run to write; --to pt writes "
+                                      "RUN/weights.pt",
+                                      "npos export needs --to or --out");
     else {
         options.table = stdout;
         cli_progress_use(&options.compute);

@@ -267,7 +267,10 @@ typedef struct npos_export_options {
     size_t struct_size;
     const char *run;
     const char
-        *out; /* .pt or .pth: a state dict for PyTorch; or .safetensors; or a run directory */
+        *out; /* file, or with a detector run directory; NULL: RUN/weights.pt, .safetensors */
+    const char
+        *to; /* "pt": a state dict for PyTorch; "safetensors"; NULL: as `out` ends (.pt, .pth,
+                        .safetensors) */
     npos_compute compute;
     /* NULL: weights.  Else `out` becomes a run without the training embeddings that scores with it:
      * "coreset" (knn over a few of them), or a score that needs none, as "head" or "prototype". */
@@ -279,7 +282,8 @@ typedef struct npos_export_options {
     FILE *table; /* for what was kept and lost; or NULL */
 } npos_export_options;
 void npos_export_options_init(npos_export_options *options);
-/* Writes the weights under torchvision's names; what it has none for keeps ours.  Or, with a detector, a
+/* Writes the weights under torchvision's names; what it has none for keeps ours.  (A run of CLIP has its model in its
+ * makers' layout, RUN/clip: NPOS_UNSUPPORTED.)  Or, with a detector, a
  * run for eval, score and calibrate; a threshold goes along only where the scores stay the same. */
 NPOS_MUST_CHECK npos_status npos_export(const npos_export_options *options);
 

@@ -1,6 +1,8 @@
 /* Runs that leave their training embeddings behind: what they score, what they keep, what they lose. */
 #include <jansson.h>
+#include <unistd.h>
 
+#include "io/pt_file.h"
 #include "io/safetensors.h"
 #include "tiny_run.h"
 
@@ -248,9 +250,64 @@ static void refusals(void **state) {
     CHECK_FAILS(npos_export(&options), NPOS_INVALID_ARGUMENT, "belong to a detector");
 }
 
+/* ---- weights ---- */
+
+static npos_status export_weights(const char *out, const char *to) {
+    npos_export_options options;
+    char run[600], path[600];
+    npos_export_options_init(&options);
+    name_of(run, sizeof run, "run");
+    options.run = run;
+    options.to = to;
+    if (out) {
+        name_of(path, sizeof path, out);
+        options.out = path;
+    }
+    return npos_export(&options);
+}
+
+/* All tensors of the model with their numbers, the encoder's without "encoder.". */
+static void weights_as_a_state_dict(void **state) {
+    (void)state;
+    npi_safetensors *model, *own;
+    npi_pt *file;
+    CHECK_OK(export_weights(NULL, "pt"));
+    CHECK_OK(export_weights(NULL, "safetensors"));
+    CHECK_OK(export_weights("named.pth", NULL));
+    assert_same_file(folder, "run/weights.pt", "named.pth");
+    CHECK_OK(npi_safetensors_open(at("run/model.safetensors"), &model));
+    CHECK_OK(npi_safetensors_open(at("run/weights.safetensors"), &own));
+    CHECK_OK(npi_pt_open(at("named.pth"), &file));
+    assert_int_equal(npi_pt_count(file), npi_safetensors_count(model));
+    int encoder = 0;
+    for (int i = 0; i < npi_pt_count(file); i++) {
+        const npi_named_tensor *expected = npi_safetensors_at(model, i), *seen = npi_pt_at(file, i);
+        const char *name = expected->name;
+        size_t bytes = sizeof(float);
+        encoder += strncmp(name, "encoder.", 8) == 0;
+        name += strncmp(name, "encoder.", 8) == 0 ? 8 : 0;
+        assert_string_equal(seen->name, name);
+        assert_non_null(npi_safetensors_find(own, name));
+        for (int d = 0; d < seen->ndim; d++)
+            bytes *= (size_t)seen->shape[d];
+        CHECK_OK(npi_pt_check(file, i));
+        assert_memory_equal(seen->data, expected->data, bytes);
+        assert_memory_equal(npi_safetensors_find(own, name)->data, expected->data, bytes);
+    }
+    assert_true(encoder > 10);
+    npi_pt_close(file);
+    npi_safetensors_close(own);
+    npi_safetensors_close(model);
+    CHECK_FAILS(export_weights("named.onnx", NULL), NPOS_INVALID_ARGUMENT, "named.onnx");
+    CHECK_FAILS(export_weights("named.pt", "onnx"), NPOS_INVALID_ARGUMENT, "'onnx' is not known");
+    CHECK_OK(npi_make_folders(at("run/clip")));
+    CHECK_FAILS(export_weights(NULL, "pt"), NPOS_UNSUPPORTED, "a run of CLIP");
+    assert_int_equal(rmdir(at("run/clip")), 0);
+}
+
 int main(void) {
-    const struct CMUnitTest tests[] = {cmocka_unit_test(coreset),
-                                       cmocka_unit_test(coreset_keeps_fitted),
-                                       cmocka_unit_test(head), cmocka_unit_test(refusals)};
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(coreset), cmocka_unit_test(coreset_keeps_fitted), cmocka_unit_test(head),
+        cmocka_unit_test(refusals), cmocka_unit_test(weights_as_a_state_dict)};
     return cmocka_run_group_tests(tests, setup, teardown);
 }
