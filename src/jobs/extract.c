@@ -1,5 +1,4 @@
 /* npos_extract: tokens that enter one block of CLIP's image tower, for a set of images. */
-#include <math.h>
 #include <stdio.h>
 #include <string.h>
 
@@ -7,12 +6,12 @@
 #include "base/memory.h"
 #include "data/stream.h"
 #include "io/token_store.h"
+#include "jobs/behind.h"
 #include "jobs/clip_images.h"
 #include "jobs/compute.h"
 #include "jobs/options.h"
 #include "jobs/sift.h"
 #include "npos/npos.h"
-#include "tensor/dtype.h"
 
 /* Beside another device the processor decodes ahead; a host device needs the cores itself. */
 enum { SLOTS = 3 };
@@ -24,6 +23,14 @@ void npos_extract_options_init(npos_extract_options *options) {
     options->block = 10;
 }
 
+/* A batch that is looked through and stored while the next one is computed. */
+typedef struct piece {
+    struct job *job;
+    int count;
+    int32_t *index; /* [count] of the images */
+    uint16_t *halves;
+} piece;
+
 typedef struct job {
     const npos_extract_options *options;
     npi_clip_encoder encoder;
@@ -33,7 +40,9 @@ typedef struct job {
     int32_t *missing; /* [left] numbers of the images to extract */
     int64_t left;
     size_t numbers; /* of an image */
-    uint16_t *on_device, *halves;
+    uint16_t *on_device;
+    piece pieces[2]; /* in turn */
+    npi_behind behind;
 } job;
 
 static npos_status open_writer(job *j) {
@@ -90,26 +99,48 @@ static npos_status order(void *context, int64_t number, int32_t *index, int *cou
     return NPOS_OK;
 }
 
-/* The batch's tokens in `halves`; one that float16 cannot hold names its image. */
-static npos_status extract_batch(job *j, const npi_stream_batch *batch) {
+/* All bits of the exponent are set in infinities and NaNs alone: the largest number without its sign tells. */
+static bool all_finite(const uint16_t *halves, size_t count) {
+    int16_t most = 0;
+    for (size_t k = 0; k < count; k++) {
+        int16_t size = (int16_t)(halves[k] & 0x7fff);
+        most = size > most ? size : most;
+    }
+    return most < 0x7c00;
+}
+
+/* A token that float16 cannot hold names its image. */
+static npos_status store(void *context) {
+    const piece *p = context;
+    const job *j = p->job;
+    for (int i = 0; i < p->count; i++) {
+        const uint16_t *at = p->halves + (size_t)i * j->numbers;
+        if (all_finite(at, j->numbers))
+            continue;
+        size_t k = 0;
+        while (all_finite(at + k, 1))
+            k++;
+        return npi_fail(NPOS_NOT_FINITE, "%s: token %zu of block %d is not finite in float16",
+                        j->images.names[p->index[i]],
+                        k / (size_t)j->encoder.clip.config.vision.width, j->options->block);
+    }
+    return npi_token_writer_add(j->writer, p->count, p->halves);
+}
+
+/* The tokens of batch number b, which are stored behind. */
+static npos_status extract_batch(job *j, int64_t b, const npi_stream_batch *batch) {
     npi_device *dev = j->encoder.clip.dev;
+    piece *p = &j->pieces[b % 2];
     npi_act act;
     npi_tokens tokens;
     NPI_TRY(npi_clip_encoder_put(&j->encoder, batch->pixels, batch->count, &act));
     NPI_TRY(npi_clip_images_tokens(j->encoder.plan, act, j->options->block, &tokens));
     NPI_TRY(dev->tokens->export_halves(dev, tokens, j->on_device));
-    NPI_TRY(dev->memory->download(dev, j->halves, j->on_device,
-                                  (size_t)batch->count * j->numbers * sizeof *j->halves));
-    for (int i = 0; i < batch->count; i++) {
-        const uint16_t *at = j->halves + (size_t)i * j->numbers;
-        for (size_t k = 0; k < j->numbers; k++)
-            if (!isfinite(npi_f16_to_f32(at[k])))
-                return npi_fail(NPOS_NOT_FINITE,
-                                "%s: token %zu of block %d is not finite in float16",
-                                j->images.names[batch->index[i]],
-                                k / (size_t)j->encoder.clip.config.vision.width, j->options->block);
-    }
-    return npi_token_writer_add(j->writer, batch->count, j->halves);
+    NPI_TRY(dev->memory->download(dev, p->halves, j->on_device,
+                                  (size_t)batch->count * j->numbers * sizeof *p->halves));
+    p->count = batch->count;
+    memcpy(p->index, batch->index, (size_t)batch->count * sizeof *p->index);
+    return npi_behind_run(&j->behind, store, p);
 }
 
 static npos_status tell(const job *j, int64_t now, double seconds) {
@@ -145,12 +176,12 @@ static npos_status extract_all(job *j) {
     int64_t done = 0;
     for (int64_t b = 0; b < desc.end; b++) {
         NPI_TRY(npi_stream_next(j->stream, &batch));
-        NPI_TRY(extract_batch(j, &batch));
+        NPI_TRY(extract_batch(j, b, &batch));
         done += batch.count;
         npi_stream_release(j->stream);
         NPI_TRY(tell(j, done, npi_seconds() - start));
     }
-    return NPOS_OK;
+    return npi_behind_wait(&j->behind);
 }
 
 static npos_status prepare(job *j, npi_device *dev) {
@@ -168,7 +199,12 @@ static npos_status prepare(job *j, npi_device *dev) {
     j->numbers = (size_t)npi_clip_rows(c) * (size_t)c->vision.width;
     size_t numbers = (size_t)most * j->numbers;
     NPI_TRY(dev->memory->alloc(dev, numbers * sizeof *j->on_device, "tokens", &j->on_device));
-    NPI_TRY(npi_alloc(&j->halves, numbers, sizeof *j->halves, "tokens"));
+    for (int i = 0; i < 2; i++) {
+        piece *p = &j->pieces[i];
+        p->job = j;
+        NPI_TRY(npi_alloc(&p->halves, numbers, sizeof *p->halves, "tokens"));
+        NPI_TRY(npi_alloc(&p->index, (size_t)most, sizeof *p->index, "images of a batch"));
+    }
     NPI_TRY(open_writer(j));
     return list_missing(j);
 }
@@ -190,11 +226,15 @@ static npos_status extract(const npos_extract_options *options, npi_device *dev)
         status = extract_all(&j);
         npi_stop_unwatch();
     }
-    status = say_how_to_go_on(&j, status);
+    npos_status stored = npi_behind_wait(&j.behind);
+    status = say_how_to_go_on(&j, stored == NPOS_OK ? status : stored);
     npi_stream_close(j.stream);
     npi_token_writer_close(j.writer);
     npi_free(j.missing);
-    npi_free(j.halves);
+    for (int i = 0; i < 2; i++) {
+        npi_free(j.pieces[i].halves);
+        npi_free(j.pieces[i].index);
+    }
     dev->memory->free(dev, j.on_device);
     npi_images_clear(&j.images);
     npi_clip_encoder_close(&j.encoder);
