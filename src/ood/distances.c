@@ -60,9 +60,10 @@ void npi_gaussians_arrays(const npi_gaussians *g, const char *map, const char *m
 
 npos_status npi_gaussians_restore(const npi_detector_model *model, const npi_saved_detector *saved,
                                   const char *map, const char *mean, npi_gaussians *out) {
-    int64_t rank = 0, dim = model->dim, classes = 0, columns = 0;
+    int64_t rank = 0, dim = model->dim, classes = 0;
     *out = (npi_gaussians){.dim = model->dim};
     NPI_TRY(npi_saved_array(saved, map, &rank, &dim, &out->map));
+    int64_t columns = rank; /* more are refused before they are read */
     NPI_TRY(npi_saved_array(saved, mean, &classes, &columns, &out->mean));
     if (columns != rank || rank > dim || classes < 1 || classes > INT32_MAX)
         return npi_fail(NPOS_SHAPE_MISMATCH, "saved '%s' is %lld x %lld, beside a map of rank %lld",
