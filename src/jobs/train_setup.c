@@ -163,8 +163,10 @@ static npos_status check_images(const npi_trainer *t) {
     }
     for (int64_t i = 0; i < images->count; i++)
         if (images->labels[i] < 0)
-            return npi_fail(NPOS_BAD_DATA, "%s: image '%s' has no label", images->spec,
-                            images->names[i]);
+            return images->names ? npi_fail(NPOS_BAD_DATA, "%s: image '%s' has no label",
+                                            images->spec, images->names[i])
+                                 : npi_fail(NPOS_BAD_DATA, "%s: image %" PRId64 " has no label",
+                                            images->spec, i); /* tokens have no names */
     return NPOS_OK;
 }
 
