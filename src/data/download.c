@@ -11,13 +11,17 @@
 npos_status npi_check_room(const char *folder, int64_t bytes, const char *what) {
     struct statvfs disk;
     char *path;
+    int failed;
     NPI_TRY(npi_strdup(&path, folder));
-    while (statvfs(*path ? path : ".", &disk) != 0 && errno == ENOENT && *path) {
-        char *slash = strrchr(path, '/');
-        *(slash && slash != path ? slash : path) = '\0'; /* the folder above; "" is here */
+    while ((failed = statvfs(*path ? path : ".", &disk)) != 0 && errno == ENOENT && *path) {
+        char *slash = strrchr(path, '/'); /* the folder above: "/" at last, or "", which is here */
+        path[slash == path && path[1] ? 1 : slash ? slash - path : 0] = '\0';
     }
-    double room = (double)disk.f_bavail * (double)disk.f_frsize;
+    npos_status status =
+        failed ? npi_fail_errno("%s: cannot ask how much room its disk has", folder) : NPOS_OK;
     npi_free(path);
+    NPI_TRY(status);
+    double room = (double)disk.f_bavail * (double)disk.f_frsize;
     if (room >= (double)bytes)
         return NPOS_OK;
     npi_fail(NPOS_IO, "%s needs %.1f MB below %s, the disk has %.1f MB free", what,
@@ -335,18 +339,27 @@ static npos_status get_all(transfer *t) {
     }
 }
 
+static npos_status taken(transfer *t) {
+    close(t->fd);
+    t->fd = -1; /* what the other one has in the part is its own */
+    return npi_fail(NPOS_IO, "%s: another process is downloading it", t->part);
+}
+
 /* Opens the part, for this process alone, and reads how far it came. */
 static npos_status open_part(transfer *t) {
-    struct stat info;
+    struct stat info, named;
     char *tag = NULL;
     size_t size;
     t->fd = open(t->part, O_RDWR | O_CREAT | O_CLOEXEC, 0666);
     if (t->fd < 0)
         return npi_fail_errno("%s: cannot write", t->part);
     if (flock(t->fd, LOCK_EX | LOCK_NB) != 0)
-        return npi_fail(NPOS_IO, "%s: another process is downloading it", t->part);
+        return taken(t);
     if (fstat(t->fd, &info) != 0)
         return npi_fail_errno("%s", t->part);
+    /* between open and lock another one may have finished it: then this is its file, not a part */
+    if (stat(t->part, &named) != 0 || named.st_ino != info.st_ino || named.st_dev != info.st_dev)
+        return taken(t);
     t->have = t->farthest = info.st_size;
     if (npi_is_file(t->tag_path) && npi_file_read(t->tag_path, &tag, &size) == NPOS_OK &&
         size < sizeof t->tag && !strpbrk(tag, "\r\n"))

@@ -29,8 +29,9 @@ typedef struct npi_shared {
     int examples;
 } npi_shared;
 
-/* *shared = [sets][sets], to be freed with npi_free: shared[a * sets + b].  Where the sets follow each other, examples stand at a <= b.  Images of set -1
- * are passed over; distance < 0: exact copies alone.  `progress` may be NULL. */
+/* *shared = [sets][sets], to be freed with npi_free: shared[a * sets + b].  Where the sets follow each
+ * other, examples stand at a <= b.  Images of set -1 are passed over; distance < 0: exact copies alone.
+ * `progress` may be NULL. */
 NPOS_MUST_CHECK npos_status npi_duplicates_find(const npi_fingerprint *prints, int64_t count,
                                                 int sets, int distance, npi_progress_fn *progress,
                                                 void *context, npi_shared **shared);

@@ -22,9 +22,8 @@ typedef struct bitmap {
     bool top_down;
     uint32_t colors;
     size_t palette_at, palette_step, pixels_at;
-    /* of more than 8 bits: where a pixel's channels stand, as bytes, or (16 bits) as shifts and masks */
-    int channel_at[3];
-    bool is_565;
+    int channel_at[3]; /* of 24 and 32 bits: a pixel's bytes that are red, green and blue */
+    bool is_565;       /* of 16 bits: 5, 6, 5 of them; else 5 each */
 } bitmap;
 
 static uint32_t number(const uint8_t *from, int width) {

@@ -33,8 +33,8 @@ typedef struct npi_spec {
     int filter_count;
 } npi_spec;
 
-/* Parses a SPEC; files of "@FILE" lists (a class a line) are read, "@imagenet-100" and "@imagenet-1k" are built in.  A path that contains '#' may be
- * used when such a file or folder exists. */
+/* Parses a SPEC; files of "@FILE" lists (a class a line) are read, "@imagenet-100" and "@imagenet-1k" are
+ * built in.  A path that contains '#' may be used when such a file or folder exists. */
 NPOS_MUST_CHECK npos_status npi_spec_parse(const char *text, npi_spec *out);
 void npi_spec_clear(npi_spec *spec);
 

@@ -5,6 +5,7 @@
 #include <fcntl.h>
 #include <ftw.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
 #include <unistd.h>
@@ -144,6 +145,19 @@ static npos_status put_in_place(const unpacking *u, const char *target) {
     return status;
 }
 
+/* A folder that nobody else has: one that was killed may have left its own, with files in it. */
+static npos_status make_hidden(const char *folder, const char *top, char **out) {
+    char *path;
+    NPI_TRY(npi_format(&path, "%s/.%s-XXXXXX", folder, top));
+    if (!mkdtemp(path)) {
+        npos_status status = npi_fail_errno("%s: cannot make a folder in it", folder);
+        npi_free(path);
+        return status;
+    }
+    *out = path;
+    return NPOS_OK;
+}
+
 npos_status npi_unpack(const char *archive, const char *folder, const char *top,
                        npi_progress_fn *progress, void *context) {
     unpacking u = {.path = archive, .top = top, .progress = progress, .context = context};
@@ -161,8 +175,8 @@ npos_status npi_unpack(const char *archive, const char *folder, const char *top,
     u.archive = npi_archive_reader();
     if (!u.archive)
         NPI_TRY_GOTO(npi_fail(NPOS_OUT_OF_MEMORY, "%s: no memory to unpack it", archive), done);
-    NPI_TRY_GOTO(npi_format(&u.hidden, "%s/.%s-%ld", folder, top, (long)getpid()), done);
-    NPI_TRY_GOTO(npi_make_folders(u.hidden), done);
+    NPI_TRY_GOTO(npi_make_folders(folder), done);
+    NPI_TRY_GOTO(make_hidden(folder, top, &u.hidden), done);
     NPI_TRY_GOTO(read_members(&u), done);
     status = put_in_place(&u, target);
 done:

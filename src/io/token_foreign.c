@@ -118,6 +118,9 @@ static npos_status open_feature(const char *path, npi_token_info *info, npi_toke
         return npi_fail(NPOS_SHAPE_MISMATCH,
                         "%s: a tensor of %d dimensions, expected [images][rows][width]", path,
                         tensor->ndim);
+    if (tensor->shape[0] > INT32_MAX) /* strides of 0 say so in few bytes */
+        return npi_fail(NPOS_UNSUPPORTED, "%s: %" PRId64 " images, at most %d can be held", path,
+                        tensor->shape[0], INT32_MAX);
     info->images = tensor->shape[0];
     NPI_TRY(set_shape(path, tensor->shape[1], tensor->shape[2], info));
     NPI_TRY(npi_weights_check(out->feature));

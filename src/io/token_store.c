@@ -120,10 +120,6 @@ const npi_token_info *npi_token_store_info(const npi_token_store *store) {
     return &store->info;
 }
 
-const char *npi_token_store_path(const npi_token_store *store) {
-    return store->path;
-}
-
 static void add_to_hash(const npi_token_store *store, uint64_t foreign, XXH3_state_t *state) {
     const npi_token_info *info = &store->info;
     const int64_t sizes[] = {info->images,         info->block,          info->rows,   info->width,

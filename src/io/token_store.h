@@ -6,7 +6,8 @@
  *
  * A chunk's header holds "npostok1" and, as little-endian 64-bit numbers, its number, its images, the
  * bytes of an image, XXH3 of its tokens, XXH3 of index.json, two zeros.  Each chunk is written whole
- * or not at all, so that an extraction that was stopped makes the missing ones alone; an index of another store, a truncated chunk or a changed byte is found.
+ * or not at all, so that an extraction that was stopped makes the missing ones alone; an index of another
+ * store, a truncated chunk or a changed byte is found.
  *
  *     writing                                          reading
  *     npi_token_writer_open(folder, &info, resume,     npi_token_store_open(path, &store)
@@ -58,8 +59,6 @@ typedef struct npi_token_store npi_token_store;
 NPOS_MUST_CHECK npos_status npi_token_store_open(const char *path, npi_token_store **out);
 void npi_token_store_close(npi_token_store *store); /* NULL is accepted */
 const npi_token_info *npi_token_store_info(const npi_token_store *store);
-/* What was opened, for messages. */
-const char *npi_token_store_path(const npi_token_store *store);
 
 /* *out = a number that changes with the tokens, the labels and the classes, without reading the tokens:
  * XXH3 of the chunks' checksums and of the index but for its SPEC; never 0.  Of others' feature.pt the
@@ -67,8 +66,8 @@ const char *npi_token_store_path(const npi_token_store *store);
 NPOS_MUST_CHECK npos_status npi_token_store_identity(const npi_token_store *store, uint64_t *out);
 
 /* out [rows][width] = tokens of image i, float16.  The checksum of a chunk is compared when its first
- * image is read (of others: CRC-32, of feature.pt when it is opened); a token that is not finite is an error that names the
- * image. */
+ * image is read (of others: CRC-32, of feature.pt when it is opened); a token that is not finite is an
+ * error that names the image. */
 NPOS_MUST_CHECK npos_status npi_token_store_read(npi_token_store *store, int64_t i, uint16_t *out);
 
 /* ---- writing ---- */

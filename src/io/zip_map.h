@@ -1,8 +1,8 @@
 /* io/zip_map.h - the directory of a zip archive in a memory-mapped file, and its stored entries in place.
  *
  * What torch and NumPy write: entries stored without compression or deflated, one disk, zip64 where sizes
- * need it.  Deflated entries can be unpacked; encrypted and other entries are listed but have no bytes.  Every number of the file is checked against its
- * size, so an entry's bytes lie inside the mapping.
+ * need it.  Deflated entries can be unpacked; encrypted and other entries are listed but have no bytes.
+ * Every number of the file is checked against its size, so an entry's bytes lie inside the mapping.
  *
  * Source: PKWARE's APPNOTE.TXT 6.3.10, sections 4.3 (records) and 4.5.3 (zip64). */
 #ifndef NPI_IO_ZIP_MAP_H

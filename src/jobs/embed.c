@@ -1,4 +1,5 @@
 /* npos_embed: embeddings of any images, for anyone's own detector. */
+#include <stdio.h>
 #include <string.h>
 
 #include "base/file.h"
@@ -25,13 +26,17 @@ static npos_status write_labels(const char *path, const npi_images *images) {
     return status;
 }
 
-/* H.npy.skipped.txt: the images that have no row, one a line. */
+/* H.npy.skipped.txt: the images that have no row, one a line; where all have one, none of an H.npy
+ * before stays. */
 static npos_status write_skipped(const char *out, const npi_images *images) {
     char *path;
     npi_atomic file = {0};
-    if (images->broken_count == 0)
-        return NPOS_OK;
     NPI_TRY(npi_format(&path, "%s.skipped.txt", out));
+    if (images->broken_count == 0) {
+        remove(path);
+        npi_free(path);
+        return NPOS_OK;
+    }
     npos_status status = npi_atomic_open(&file, path);
     for (int64_t i = 0; i < images->broken_count && status == NPOS_OK; i++)
         fprintf(file.stream, "%s\n", images->broken[i].name);

@@ -78,9 +78,9 @@ void npi_run_close(npi_run *run);
 /* Reads the bank once; later calls return at once. */
 NPOS_MUST_CHECK npos_status npi_run_bank(npi_run *run);
 
-/* Runs the network (a run without one is NPOS_UNSUPPORTED) in inference mode over n images of the model's size (host memory, uint8 HWC, as
- * npi_images.pixels). Results do not depend on how images fall into batches.  Fills a zeroed *out.
- * `phase` names the work in progress. */
+/* Runs the network (a run without one is NPOS_UNSUPPORTED) in inference mode over n images of the model's
+ * size (host memory, uint8 HWC, as npi_images.pixels).  Results do not depend on how images fall into
+ * batches.  Fills a zeroed *out.  `phase` names the work in progress. */
 NPOS_MUST_CHECK npos_status npi_run_features(npi_run *run, const uint8_t *pixels, int64_t n,
                                              const npos_compute *compute, const char *phase,
                                              npi_features *out);

@@ -285,9 +285,9 @@ static npos_status take_frames(job *j) {
             return npi_fail_in(status, "image %lld", (long long)j->frames);
         if (end)
             return NPOS_OK;
+        j->filled++; /* from here on the slot is cleared */
         NPI_TRY(npi_format(&s->file, "image %lld", (long long)j->frames++));
         j->held += (size_t)s->raw.width * (size_t)s->raw.height * (size_t)s->raw.channels;
-        j->filled++;
         if (j->held >= HELD_BYTES)
             read_waiting(j);
         if (j->filled == j->block)

@@ -105,7 +105,8 @@ npos_status npi_text_file_read(const char *path, npi_text_file *out) {
         goto done;
     }
     NPI_TRY_GOTO(npi_safetensors_get(file, "text", NPI_F32, 2, (int64_t[]){-1, -1}, &tensor), done);
-    if (tensor->shape[0] < 1 || tensor->shape[0] > INT32_MAX || tensor->shape[1] < 1) {
+    if (tensor->shape[0] < 1 || tensor->shape[0] > INT32_MAX || tensor->shape[1] < 1 ||
+        tensor->shape[1] > INT32_MAX) {
         status = npi_fail(NPOS_BAD_DATA, "%s: holds no classes", path);
         goto done;
     }

@@ -94,6 +94,17 @@ npos_status npi_trainer_loading(void *context, int64_t done, int64_t total) {
     return npi_compute_progress(&t->options->compute, phase, done, total, NULL);
 }
 
+/* What stands behind a split in a SPEC: from its first filter on. */
+static const char *filters_of(const char *spec) {
+    static const char *const filters[] = {"#class=", "#class!=", "#first=", "#draw="};
+    const char *first = spec + strlen(spec);
+    for (size_t i = 0; i < sizeof filters / sizeof *filters; i++) {
+        const char *at = strstr(spec, filters[i]);
+        first = at && at < first ? at : first;
+    }
+    return first;
+}
+
 /* Into memory, or only opened where it is to be streamed.  A SPEC without a split takes `split` where its format has
  * such. */
 static npos_status load_split(npi_trainer *t, const char *spec, const char *split,
@@ -102,12 +113,9 @@ static npos_status load_split(npi_trainer *t, const char *spec, const char *spli
     char *whole = NULL;
     bool add =
         !strstr(spec, "#train") && !strstr(spec, "#test") && npi_dataset_has_split(spec, split);
-    const char *behind = strstr(spec, "#class"); /* what stands behind a split */
-    if (!behind)
-        behind = strstr(spec, "#first=");
-    int head = behind ? (int)(behind - spec) : (int)strlen(spec);
-    NPI_TRY(npi_format(&whole, "%.*s%s%s%s", head, spec, add ? "#" : "", add ? split : "",
-                       behind ? behind : ""));
+    const char *behind = filters_of(spec);
+    NPI_TRY(npi_format(&whole, "%.*s%s%s%s", (int)(behind - spec), spec, add ? "#" : "",
+                       add ? split : "", behind));
     npos_status status = npi_images_open(whole, &transform, 0, 0, out);
     npi_free(whole);
     NPI_TRY(status);
@@ -163,8 +171,10 @@ static npos_status check_images(const npi_trainer *t) {
     }
     for (int64_t i = 0; i < images->count; i++)
         if (images->labels[i] < 0)
-            return npi_fail(NPOS_BAD_DATA, "%s: image '%s' has no label", images->spec,
-                            images->names[i]);
+            return images->names ? npi_fail(NPOS_BAD_DATA, "%s: image '%s' has no label",
+                                            images->spec, images->names[i])
+                                 : npi_fail(NPOS_BAD_DATA, "%s: image %" PRId64 " has no label",
+                                            images->spec, i); /* tokens have no names */
     return NPOS_OK;
 }
 

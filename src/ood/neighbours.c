@@ -207,7 +207,8 @@ static npos_status merged_make(int64_t queries, int k, merged *m) {
     return npi_alloc(&m->spare, (size_t)k, sizeof *m->spare, "distances");
 }
 
-/* Of two lists the k nearest; `first`, `size`: the part's rows.  Rows of earlier parts come first among equals, for their index is lower. */
+/* Of two lists the k nearest; `first`, `size`: the part's rows.  Rows of earlier parts come first among
+ * equals, for their index is lower. */
 static void merge_query(merged *m, int64_t query, int64_t first, int64_t size, int fresh) {
     int64_t *index = m->index + query * m->k;
     float *distance = m->distance + query * m->k;

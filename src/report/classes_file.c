@@ -121,6 +121,11 @@ static npos_status read_set(const char *path, const npi_safetensors *file, const
     NPI_TRY_GOTO(npi_format(&label[1], "%s.own", name), done);
     NPI_TRY_GOTO(npi_safetensors_get(file, label[0], NPI_I32, 1, (int64_t[]){-1}, &taken), done);
     NPI_TRY_GOTO(npi_safetensors_get(file, label[1], NPI_I32, 1, taken->shape, &own), done);
+    if (strcmp(name, "id") == 0 && count != (size_t)classes) { /* whose classes are the model's */
+        status = npi_fail(NPOS_BAD_DATA, "%s: ID images of %zu classes, the model has %d", path,
+                          count, classes);
+        goto done;
+    }
     NPI_TRY_GOTO(check_numbers(path, taken, classes), done);
     NPI_TRY_GOTO(check_numbers(path, own, (int64_t)count), done);
     NPI_TRY_GOTO(npi_alloc(&texts, count, sizeof *texts, "class names"), done);

@@ -233,7 +233,10 @@ static npos_status copies(npi_page *page, const npi_check *check) {
             text_cell(page, check->set[b].name);
             text_cell(page, a == b ? "itself" : check->set[a].name);
             count_cell(page, shared->exact);
-            count_cell(page, shared->near);
+            if (check->distance >= 0)
+                count_cell(page, shared->near);
+            else
+                npi_page_add(page, "<td>-</td>");
             count_cell(page, check->set[b].survey.count);
             npi_page_add(page, "</tr>\n");
         }

@@ -3,7 +3,9 @@
 
 #if defined NPI_HAVE_CURL && defined NPI_HAVE_NETTLE
 #include <dirent.h>
+#include <fcntl.h>
 #include <signal.h>
+#include <sys/file.h>
 #include <sys/resource.h>
 
 #include "data/bad_server.h"
@@ -221,6 +223,34 @@ static void refusals(void **state) {
     CHECK_FAILS(npi_check_room(folder, (int64_t)1 << 60, "a giant"), NPOS_IO, "a giant needs");
     CHECK_FAILS(npi_check_room("not/there/at/all", (int64_t)1 << 60, "a giant"), NPOS_IO,
                 "a giant needs");
+    /* below a file there is no disk; of a path from the root the root's disk is asked, not /proc's,
+     * which never has room */
+    CHECK_FAILS(npi_check_room(check_path(source, "data.bin/below"), 1, "a byte"), NPOS_IO,
+                "cannot ask");
+    int here = open(".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    assert_int_equal(chdir("/proc/self"), 0);
+    npos_status status = npi_check_room("/not-there/at/all", 1, "a byte"),
+                nothing = npi_check_room("not/there", 1, "a byte");
+    assert_int_equal(fchdir(here), 0);
+    close(here);
+    CHECK_OK(status);
+    assert_int_equal(nothing, NPOS_IO);
+}
+
+/* One that finds the part locked leaves it as it is. */
+static void two_do_not_share_a_part(void **state) {
+    (void)state;
+    char part[600];
+    snprintf(part, sizeof part, "%s/out/data.bin.part", folder);
+    CHECK_OK(npi_file_write(part, "begun", 5));
+    int other = open(part, O_RDWR | O_CLOEXEC);
+    assert_int_equal(flock(other, LOCK_EX), 0);
+    CHECK_FAILS(get("good", "data.bin", FILE_BYTES, md5), NPOS_IO, "another process");
+    assert_int_equal(server.requests, 0);
+    assert_true(out_has("data.bin.part"));
+    close(other);
+    CHECK_OK(get("good", "data.bin", FILE_BYTES, md5));
+    check_whole();
 }
 
 static void another_range_is_not_used(void **state) {
@@ -344,6 +374,16 @@ static void archives_unpack_whole_or_not(void **state) {
     CHECK_FAILS(npi_unpack(path, to, "set", NULL, NULL), NPOS_BAD_DATA, "comes twice");
     assert_int_equal(entries_of(to), 0);
     assert_int_equal(npi_unpack("not/there.tar", to, "set", NULL, NULL), NPOS_IO);
+    /* what a killed process of the same number left is not in the way */
+    a = pack_open(path, "tar");
+    pack_bytes(a, "set/1.txt", "one", 3);
+    pack_close(a);
+    snprintf(path, sizeof path, "%s/out/.set-%ld/set", folder, (long)getpid());
+    CHECK_OK(npi_make_folders(path));
+    CHECK_OK(npi_file_write(check_path(path, "1.txt"), "left", 4));
+    snprintf(path, sizeof path, "%s/bad.tar", folder);
+    CHECK_OK(npi_unpack(path, to, "set", NULL, NULL));
+    assert_true(out_has("set/1.txt"));
 }
 
 static void bombs_are_refused(void **state) {
@@ -421,6 +461,7 @@ int main(void) {
         cmocka_unit_test_setup_teardown(versions_are_not_joined, start, stop),
         cmocka_unit_test_setup_teardown(liars_are_found, start, stop),
         cmocka_unit_test_setup_teardown(refusals, start, stop),
+        cmocka_unit_test_setup_teardown(two_do_not_share_a_part, start, stop),
         cmocka_unit_test_setup_teardown(another_range_is_not_used, start, stop),
         cmocka_unit_test_setup_teardown(a_stopped_one_stays, start, stop),
         cmocka_unit_test_setup_teardown(a_full_disk, start, stop),

@@ -115,6 +115,38 @@ static void every_way_to_the_tokens_gives_the_same_run(void **state) {
     check_remove(folder);
 }
 
+/* The store once more, its last image without a label. */
+static void write_unlabelled(const char *folder, const char *to) {
+    npi_token_store *store;
+    npi_token_writer *writer;
+    int32_t labels[IMAGES];
+    uint16_t halves[NUMBERS];
+    CHECK_OK(npi_token_store_open(check_path(folder, "store"), &store));
+    npi_token_info info = *npi_token_store_info(store);
+    memcpy(labels, info.labels, sizeof labels);
+    labels[IMAGES - 1] = -1;
+    info.labels = labels;
+    CHECK_OK(npi_token_writer_open(to, &info, false, &writer));
+    for (int i = 0; i < IMAGES; i++) {
+        CHECK_OK(npi_token_store_read(store, i, halves));
+        CHECK_OK(npi_token_writer_add(writer, 1, halves));
+    }
+    npi_token_writer_close(writer);
+    npi_token_store_close(store);
+}
+
+static void tokens_without_a_label_are_named(void **state) {
+    (void)state;
+    char folder[512], expected[64];
+    prepare_clip(folder, sizeof folder);
+    tuning *j = on_store(folder, "run");
+    j->options.features = check_path(folder, "unlabelled");
+    write_unlabelled(folder, j->options.features);
+    snprintf(expected, sizeof expected, "unlabelled: image %d has no label", IMAGES - 1);
+    CHECK_FAILS(npos_finetune(&j->options), NPOS_BAD_DATA, expected);
+    check_remove(folder);
+}
+
 /* ---- figures ---- */
 
 static void open_run(const char *folder, const char *run, const char *scores, npi_fitted *out) {
@@ -371,6 +403,7 @@ static void directions_are_made_of_the_names(void **state) {
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(every_way_to_the_tokens_gives_the_same_run),
+        cmocka_unit_test(tokens_without_a_label_are_named),
         cmocka_unit_test(without_a_rate_nothing_moves),
         cmocka_unit_test(training_lowers_the_losses),
         cmocka_unit_test(steps_allocate_nothing),

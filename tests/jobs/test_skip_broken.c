@@ -186,6 +186,11 @@ static void embeddings_tell_which_have_no_row(void **state) {
     CHECK_OK(npi_file_read(check_path(folder, "h.npy.skipped.txt"), &text, &size));
     assert_string_equal(text, "04x.pgm\n99.png\n");
     npi_free(text);
+    /* once the set is mended the list is gone */
+    assert_int_equal(remove(check_path(folder, "ood/04x.pgm")), 0);
+    assert_int_equal(remove(check_path(folder, "ood/99.png")), 0);
+    CHECK_OK(npos_embed(&options));
+    assert_false(npi_is_file(check_path(folder, "h.npy.skipped.txt")));
 }
 
 int main(void) {

@@ -268,6 +268,45 @@ static void weights_of_another_network_are_named(void **state) {
     check_remove(folder);
 }
 
+/* Of a set with splits the training images are taken, whatever else its SPEC chooses. */
+static void filters_stand_behind_the_split(void **state) {
+    (void)state;
+    static const char *const filters[] = {"#class=a,b,c", "#first=10#class=a,b,c", "#draw=30:1",
+                                          "#draw=30#class!=d"};
+    static const int left[] = {36, 30, 30, 30};
+    char folder[512], name[64], out[16];
+    snprintf(folder, sizeof folder, "%s", prepare());
+    for (int i = 0; i < 48; i++) {
+        uint8_t bytes[16 + SIDE * SIDE];
+        size_t head = (size_t)snprintf((char *)bytes, 16, "P5 %d %d 255\n", SIDE, SIDE);
+        for (int p = 0; p < SIDE * SIDE; p++)
+            bytes[head + (size_t)p] = (uint8_t)(60 * (i % 3) + (i * 31 + p * 7) % 60);
+        snprintf(name, sizeof name, "s/%s/%c", i < 36 ? "train" : "test", 'a' + i % 3);
+        CHECK_OK(npi_make_folders(check_path(folder, name)));
+        snprintf(name, sizeof name, "s/%s/%c/%02d.pgm", i < 36 ? "train" : "test", 'a' + i % 3, i);
+        CHECK_OK(npi_file_write(check_path(folder, name), bytes, head + SIDE * SIDE));
+    }
+    for (int f = 0; f < 4; f++) {
+        int64_t shape[] = {-1, -1};
+        npi_safetensors *bank;
+        const npi_named_tensor *rows;
+        snprintf(out, sizeof out, "run%d", f);
+        job *j = make_job(folder, out);
+        snprintf(j->data, sizeof j->data, "%s/s%s", folder, filters[f]);
+        if (f == 3) {
+            CHECK_FAILS(npos_train(&j->options), NPOS_NOT_FOUND, "'d'");
+            continue;
+        }
+        CHECK_OK(npos_train(&j->options));
+        snprintf(name, sizeof name, "%s/bank.safetensors", out);
+        CHECK_OK(npi_safetensors_open(check_path(folder, name), &bank));
+        CHECK_OK(npi_safetensors_get(bank, "embeddings", NPI_F32, 2, shape, &rows));
+        assert_int_equal(rows->shape[0], left[f]);
+        npi_safetensors_close(bank);
+    }
+    check_remove(folder);
+}
+
 static void wrong_resumes_are_refused(void **state) {
     (void)state;
     char folder[512], *text;
@@ -462,6 +501,7 @@ int main(void) {
         cmocka_unit_test(a_started_run_reads_given_weights),
         cmocka_unit_test(the_log_counts_dead_units),
         cmocka_unit_test(weights_of_another_network_are_named),
+        cmocka_unit_test(filters_stand_behind_the_split),
         cmocka_unit_test(wrong_resumes_are_refused),
         cmocka_unit_test(bad_data_and_settings_are_named),
         cmocka_unit_test(values_that_are_not_finite_stop_and_leave_the_last_state),

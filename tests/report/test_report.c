@@ -188,6 +188,13 @@ static void wrong_classes_are_refused(void **state) {
                 "'set.own' says class 1");
     npi_classes_list_clear(&back);
     npi_classes_list_clear(&list);
+    /* of ID images the classes are the model's: others would count beyond its tables */
+    CHECK_OK(npi_classes_list_add(&list, "id", 3, taken, own, (char **)(uintptr_t)names, 2));
+    CHECK_OK(npi_classes_file_write(&list, check_path(folder, "e.safetensors")));
+    CHECK_FAILS(npi_classes_file_read(check_path(folder, "e.safetensors"), 5, &back), NPOS_BAD_DATA,
+                "ID images of 2 classes, the model has 5");
+    npi_classes_list_clear(&back);
+    npi_classes_list_clear(&list);
     check_remove(folder);
 }
 
