@@ -54,28 +54,29 @@ static npos_status refuse_training_images(const npi_fitted *fitted, const npi_fe
                     "calibrate on ID images that the run was not trained on");
 }
 
-/* Whether two SPECs name images of the same split of the same place, whatever part of them; one that
- * cannot be read (embeddings, folders that are gone) is compared as it is written. */
-static bool same_place(const char *a, const char *b) {
+/* Whether `spec` names images of the place and split of `other`, or with `test` of its test split, whatever part of
+ * them.  What is no SPEC of images (embeddings) is compared as it is written. */
+static bool same_place(const char *other, const char *spec, bool test) {
     npi_spec one = {0}, two = {0};
-    bool same = strcmp(a, b) == 0;
-    if (!same && *a && *b && npi_spec_parse(a, &one) == NPOS_OK &&
-        npi_spec_parse(b, &two) == NPOS_OK)
-        same = strcmp(one.path, two.path) == 0 && one.split == two.split;
+    bool same = !test && strcmp(other, spec) == 0;
+    if (!same && *other && npi_spec_parse(other, &one) == NPOS_OK &&
+        npi_spec_parse(spec, &two) == NPOS_OK)
+        same = strcmp(one.path, two.path) == 0 && two.split == (test ? NPI_SPLIT_TEST : one.split);
     npi_spec_clear(&one);
     npi_spec_clear(&two);
     return same;
 }
 
 /* Whether the images come from where the run's figures were taken (RUN/eval.json) or will be (the
- * recipe's test images).  No evaluation, or one that cannot be read, says nothing. */
+ * recipe's test images, else the test split of its data).  No evaluation, or one that cannot be read, says nothing. */
 static npos_status is_test_split(const npi_run *run, const char *spec, bool *is) {
     npi_evaluation evaluation = {0};
     char *path;
-    *is = same_place(run->recipe.test, spec);
+    bool own = run->recipe.test[0] != '\0';
+    *is = same_place(own ? run->recipe.test : run->recipe.data, spec, !own);
     NPI_TRY(npi_path_join(&path, run->path, "eval.json"));
     if (npi_is_file(path) && npi_evaluation_read(path, &evaluation) == NPOS_OK)
-        *is |= same_place(evaluation.id_spec, spec);
+        *is |= same_place(evaluation.id_spec, spec, false);
     npi_evaluation_clear(&evaluation);
     npi_free(path);
     return NPOS_OK;
