@@ -61,12 +61,21 @@ static npos_status cannot_write(const char *path) {
 }
 
 npos_status npi_atomic_open(npi_atomic *file, const char *path) {
+    struct stat info;
     *file = (npi_atomic){0};
-    npos_status status = npi_strdup(&file->path, path);
-    if (status == NPOS_OK)
+    bool special = stat(path, &info) == 0 && !S_ISREG(info.st_mode);
+    if (special && S_ISDIR(info.st_mode))
+        return npi_fail(NPOS_IO, "%s: cannot write: is a folder, expected a file", path);
+    char *target = !special && lstat(path, &info) == 0 && S_ISLNK(info.st_mode)
+                       ? realpath(path, NULL)
+                       : NULL; /* a link stays, what it points to is replaced */
+    npos_status status = npi_strdup(&file->path, target ? target : path);
+    free(target);
+    path = file->path;
+    if (status == NPOS_OK && !special)
         status = npi_format(&file->temporary, "%s.tmp-%ld", path, (long)getpid());
     if (status == NPOS_OK) {
-        file->stream = fopen(file->temporary, "wbe");
+        file->stream = fopen(special ? path : file->temporary, "wbe");
         if (!file->stream)
             status = cannot_write(path);
     }
@@ -93,8 +102,8 @@ static void sync_folder(const char *path) {
 
 npos_status npi_atomic_commit(npi_atomic *file) {
     npos_status status = NPOS_OK;
-    int failed =
-        ferror(file->stream) || fflush(file->stream) != 0 || fsync(fileno(file->stream)) != 0;
+    int failed = ferror(file->stream) || fflush(file->stream) != 0 ||
+                 (file->temporary && fsync(fileno(file->stream)) != 0);
     int reason = errno;
     if (fclose(file->stream) != 0 && !failed) {
         failed = 1;
@@ -104,9 +113,9 @@ npos_status npi_atomic_commit(npi_atomic *file) {
     errno = reason;
     if (failed)
         status = cannot_write(file->path);
-    else if (rename(file->temporary, file->path) != 0)
+    else if (file->temporary && rename(file->temporary, file->path) != 0)
         status = npi_fail_errno("%s: cannot put the finished file in place", file->path);
-    else
+    else if (file->temporary)
         sync_folder(file->path);
     if (status == NPOS_OK) {
         npi_free(file->temporary);

@@ -12,7 +12,9 @@
 /* *out = the file's bytes with a zero byte behind them (not counted), to be freed with npi_free. */
 NPOS_MUST_CHECK npos_status npi_file_read(const char *path, char **out, size_t *size);
 
-/* Writes `path` whole or not at all: a temporary file beside it, flushed to the disk, then renamed.
+/* Writes `path` whole or not at all: a temporary file beside it, flushed to the disk, then renamed.  A
+ * device or pipe (/dev/stdout, a shell's >(command)) is written to as it is, of a symbolic link the file that
+ * it points to is replaced; a folder is an error.
  *     npi_atomic file;
  *     NPI_TRY(npi_atomic_open(&file, path));
  *     fwrite(..., file.stream);                       errors of the stream are found by commit

@@ -157,23 +157,22 @@ npos_status npi_catalogue_spec(const char *name, const char *root, char **out) {
                     "NPOS_DATA names its folder 'data'");
 }
 
-/* A set that is one file, by the file's size; false: it must be opened. */
-static bool look_at_size(const npi_data_set *set, npi_data_found *found) {
+/* Whether a set that is one file has the size of its source, so that it need not be opened. */
+static bool has_its_size(const npi_data_set *set, const char *spec) {
     struct stat info;
-    if (strchr(found->spec, '#') || set->top || !set->file[0].bytes ||
-        stat(found->spec, &info) != 0 || !S_ISREG(info.st_mode))
-        return false;
-    found->state = info.st_size == set->file[0].bytes ? NPI_DATA_COMPLETE : NPI_DATA_INCOMPLETE;
-    return true;
+    return !strchr(spec, '#') && !set->top && set->file[0].bytes && stat(spec, &info) == 0 &&
+           S_ISREG(info.st_mode) && info.st_size == set->file[0].bytes;
 }
 
 npos_status npi_catalogue_look(const npi_data_set *set, const char *root, npi_data_found *out) {
     npi_dataset *opened;
     *out = (npi_data_found){.images = -1};
     NPI_TRY(find_place(set, root, &out->spec));
-    if (!out->spec || look_at_size(set, out))
+    if (!out->spec)
         return NPOS_OK;
-    out->state = NPI_DATA_THERE;
+    out->state = has_its_size(set, out->spec) ? NPI_DATA_COMPLETE : NPI_DATA_THERE;
+    if (out->state == NPI_DATA_COMPLETE)
+        return NPOS_OK;
     if (set->images == 0 || set->images > COUNTED)
         return NPOS_OK;
     npos_status status = npi_dataset_open(out->spec, &opened);

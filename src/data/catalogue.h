@@ -83,7 +83,7 @@ typedef enum npi_data_state {
     NPI_DATA_MISSING,
     NPI_DATA_THERE,      /* not counted: more images than are counted in a moment */
     NPI_DATA_COMPLETE,   /* as many images, or bytes, as there should be */
-    NPI_DATA_INCOMPLETE, /* fewer or more */
+    NPI_DATA_INCOMPLETE, /* fewer or more images */
     NPI_DATA_UNREADABLE  /* `why` says what is wrong */
 } npi_data_state;
 
@@ -94,7 +94,8 @@ typedef struct npi_data_found {
     char *why;      /* NULL, or the error of opening it */
 } npi_data_found;
 
-/* Looks for a set below `root`.  Files are compared in size, other sets of up to 100,000 images are opened and counted.
+/* Looks for a set below `root`.  A single file of its source's size is complete (`images` -1); other sets of up to 100,000
+ * images are opened and counted.
  * Only a lack of memory is a failure.  Release with npi_data_found_clear. */
 NPOS_MUST_CHECK npos_status npi_catalogue_look(const npi_data_set *set, const char *root,
                                                npi_data_found *out);

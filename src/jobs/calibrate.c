@@ -6,6 +6,7 @@
 
 #include "base/file.h"
 #include "base/memory.h"
+#include "data/spec.h"
 #include "io/json_text.h"
 #include "jobs/calibration_file.h"
 #include "jobs/choose_k.h"
@@ -53,15 +54,29 @@ static npos_status refuse_training_images(const npi_fitted *fitted, const npi_fe
                     "calibrate on ID images that the run was not trained on");
 }
 
-/* Whether the images are those that the run's figures were taken on (RUN/eval.json) or will be (the
- * recipe's test images).  No evaluation, or one that cannot be read, says nothing. */
+/* Whether `spec` names images of the place and split of `other`, or with `test` of its test split, whatever part of
+ * them.  What is no SPEC of images (embeddings) is compared as it is written. */
+static bool same_place(const char *other, const char *spec, bool test) {
+    npi_spec one = {0}, two = {0};
+    bool same = !test && strcmp(other, spec) == 0;
+    if (!same && *other && npi_spec_parse(other, &one) == NPOS_OK &&
+        npi_spec_parse(spec, &two) == NPOS_OK)
+        same = strcmp(one.path, two.path) == 0 && two.split == (test ? NPI_SPLIT_TEST : one.split);
+    npi_spec_clear(&one);
+    npi_spec_clear(&two);
+    return same;
+}
+
+/* Whether the images come from where the run's figures were taken (RUN/eval.json) or will be (the
+ * recipe's test images, else the test split of its data).  No evaluation, or one that cannot be read, says nothing. */
 static npos_status is_test_split(const npi_run *run, const char *spec, bool *is) {
     npi_evaluation evaluation = {0};
     char *path;
-    *is = strcmp(run->recipe.test, spec) == 0;
+    bool own = run->recipe.test[0] != '\0';
+    *is = same_place(own ? run->recipe.test : run->recipe.data, spec, !own);
     NPI_TRY(npi_path_join(&path, run->path, "eval.json"));
     if (npi_is_file(path) && npi_evaluation_read(path, &evaluation) == NPOS_OK)
-        *is |= strcmp(evaluation.id_spec, spec) == 0;
+        *is |= same_place(evaluation.id_spec, spec, false);
     npi_evaluation_clear(&evaluation);
     npi_free(path);
     return NPOS_OK;
@@ -148,8 +163,8 @@ static npos_status calibrate(const npos_calibrate_options *options, npi_fitted *
                 100 * found.tpr_ci[0], 100 * found.tpr_ci[1]);
         if (test_split)
             fprintf(options->out,
-                    "note: these are the run's test images; figures that are taken on them at this "
-                    "threshold are too good\n");
+                    "note: these are of the run's test images; figures that are taken on them at "
+                    "this threshold are too good\n");
         if (fflush(options->out) != 0)
             status = npi_fail_errno("writing the calibration");
     }

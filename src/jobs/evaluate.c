@@ -3,6 +3,7 @@
 
 #include "base/file.h"
 #include "base/memory.h"
+#include "data/spec.h"
 #include "jobs/compute.h"
 #include "jobs/evaluation.h"
 #include "jobs/fitted.h"
@@ -156,23 +157,41 @@ done:
     return status;
 }
 
+/* A SPEC of the last set that says something wrong is told before the first set's images are scored. */
+static npos_status check_specs(const job *j) {
+    for (int set = NPI_ID_SET; set < j->set_count && !j->fitted.run->external; set++) {
+        npi_spec spec;
+        NPI_TRY(npi_spec_parse(set == NPI_ID_SET ? j->id_spec : j->sets[set].where, &spec));
+        npi_spec_clear(&spec);
+    }
+    return NPOS_OK;
+}
+
 static npos_status evaluate(job *j) {
     const npos_eval_options *options = j->options;
     npi_protocol protocol;
+    if (options->max_images < -1)
+        return npi_fail(NPOS_INVALID_ARGUMENT, "max_images: %lld, expected 0 (all) or more",
+                        (long long)options->max_images);
     NPI_TRY(npi_protocol_parse(options->protocol, &protocol));
     NPI_TRY(npi_format_parse(options->format, &j->format));
     NPI_TRY(npi_ood_specs_parse(options->ood, options->ood_count, &j->sets, &j->set_count));
     NPI_TRY(npi_fitted_open(options->run, &options->compute, options->scores, true, &j->fitted));
     NPI_TRY(find_id(j));
+    NPI_TRY(check_specs(j));
     NPI_TRY(npi_evaluation_begin(&j->evaluation, protocol, options->seed, j->id_spec,
                                  j->fitted.detectors, j->fitted.count, j->sets, j->set_count));
     for (int set = NPI_ID_SET; set < j->set_count; set++)
         NPI_TRY(score_set(j, set));
     NPI_TRY(npi_evaluation_measure(&j->evaluation, &options->compute));
     const npi_calibration *calibration = &j->fitted.run->calibration;
-    for (int r = 0; calibration->score && r < j->evaluation.results; r++)
-        if (strcmp(j->evaluation.result[r].score, calibration->score) == 0)
-            j->evaluation.result[r].threshold = calibration->threshold;
+    for (int r = 0; calibration->score && r < j->evaluation.results; r++) {
+        npi_score_result *result = &j->evaluation.result[r];
+        if (strcmp(result->score, calibration->score) == 0)
+            result->threshold = calibration->threshold;
+        if (strcmp(result->score, "knn") == 0)
+            result->chosen_k = calibration->knn_k;
+    }
     return write_results(j);
 }
 

@@ -275,6 +275,23 @@ static npos_status take(job *j, const char *file) {
     return j->filled == j->block ? flush_block(j, NULL) : NPOS_OK;
 }
 
+/* A frame that cannot be read ends the stream: what came whole before it is scored first. */
+static npos_status end_at_bad_frame(job *j, npos_status status) {
+    char *message = NULL, *hint = NULL;
+    npos_status kept = npi_strdup(&message, npos_error_message());
+    if (kept == NPOS_OK)
+        kept = npi_strdup(&hint, npos_error_hint());
+    if (kept == NPOS_OK)
+        kept = flush_block(j, NULL);
+    if (kept == NPOS_OK) {
+        npi_fail(status, "image %lld: %s", (long long)j->frames, message);
+        npi_hint(status, "%s", hint);
+    }
+    npi_free(message);
+    npi_free(hint);
+    return kept == NPOS_OK ? status : kept;
+}
+
 /* Raw images are resized as they come, so that large ones do not fill the memory. */
 static npos_status take_frames(job *j) {
     for (;;) {
@@ -282,7 +299,7 @@ static npos_status take_frames(job *j) {
         bool end;
         npos_status status = npi_image_frame_read(j->options->names, &s->raw, &end);
         if (status != NPOS_OK)
-            return npi_fail_in(status, "image %lld", (long long)j->frames);
+            return end_at_bad_frame(j, status);
         if (end)
             return NPOS_OK;
         j->filled++; /* from here on the slot is cleared */

@@ -43,7 +43,8 @@ typedef struct npi_score_result {
     char *score; /* "knn" */
     int64_t id_n;
     double *id_scores; /* [id_n], or NULL as above */
-    double threshold;  /* the calibrated one, else the score at 95% TPR on these ID images */
+    int chosen_k;     /* of knn: the k that npos calibrate chose in place of the recipe's; else 0 */
+    double threshold; /* the calibrated one, else the score at 95% TPR on these ID images */
     npi_accuracy accuracy;
     int sets;
     npi_set_result *set;

@@ -275,10 +275,10 @@ npos_status npi_data_page_write(const npi_check *check, const char *path) {
         &page,
         "<!DOCTYPE html>\n<html lang=\"en\">\n<head>\n<meta charset=\"utf-8\"/>\n"
         "<meta name=\"viewport\" content=\"width=device-width, initial-scale=1\"/>\n"
-        "<title>npos data check</title>\n<style>\n%s%s.pairs img{width:64px;height:64px;"
+        "<title>npos data check</title>\n<style>\n%s%s%s.pairs img{width:64px;height:64px;"
         "image-rendering:pixelated}.pairs td{white-space:normal;overflow-wrap:anywhere}</style>\n"
         "</head>\n<body>\n<main>\n<h1>Data check</h1>\n<p class=\"mute\">npos %s, %s</p>\n",
-        npi_page_style[0], npi_page_style[1], NPOS_VERSION, now);
+        npi_page_style[0], npi_page_style[1], npi_page_style[2], NPOS_VERSION, now);
     findings(&page, check);
     sets(&page, check);
     overlaps(&page, check);

@@ -107,6 +107,8 @@ static json_t *result_json(const npi_evaluation *evaluation, const npi_score_res
         append(ood, set_json(evaluation, &result->set[i], i, ok), ok);
     put(object, "score", npi_json_text(result->score), ok);
     put(object, "threshold", npi_json_number(result->threshold), ok);
+    if (result->chosen_k > 0)
+        put(object, "chosen_k", json_integer(result->chosen_k), ok);
     put(object, "id", id, ok);
     put(object, "ood", ood, ok);
     put(object, "means", means_json(result, ok), ok);
@@ -289,6 +291,10 @@ static npos_status read_result(const char *path, const json_t *object, npi_score
     if (!json_is_number(threshold) && !json_is_null(threshold))
         return expected(path, "threshold", "a number or null");
     out->threshold = json_number_value(threshold);
+    int64_t chosen_k = 0;
+    if (json_object_get(object, "chosen_k"))
+        NPI_TRY(get_count(path, object, "chosen_k", &chosen_k));
+    out->chosen_k = chosen_k < INT32_MAX ? (int)chosen_k : INT32_MAX;
     NPI_TRY(get_count(path, id, "n", &out->id_n));
     NPI_TRY(read_accuracy(path, json_object_get(id, "accuracy"), &out->accuracy));
     json_t *sets = json_object_get(object, "ood");

@@ -10,6 +10,7 @@
  *        "means": {"all": {"fpr95": ..., ..., "fpr95_ci": [lo, hi], ...},
  *                  "far": {...}}}, ...]}
  *
+ * Where npos calibrate chose knn's k by validation sets, that result has "chosen_k": K behind "threshold".
  * Where images could not be read and were left out, "id" and the sets have "skipped": [NAME, ...].
  *
  * Fractions in [0, 1].  `group` is "" for a set without one.  `accuracy` has the keys that the model

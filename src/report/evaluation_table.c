@@ -77,6 +77,8 @@ static void print_result(const npi_evaluation *evaluation, const npi_score_resul
             evaluation->protocol == NPI_PROTOCOL_OPENOOD ? "OOD" : "ID");
     fprintf(out, "  ID: %s, n %s\n", evaluation->id_spec, grouped(result->id_n, count));
     print_accuracy(&result->accuracy, "  ", out);
+    if (result->chosen_k > 0)
+        fprintf(out, "  k = %d, chosen on validation sets by npos calibrate\n", result->chosen_k);
     fprintf(out, "  %-*s  %-*s  %9s  %-24s  %-24s  %7s  %8s\n", wide_group, "group", wide_name,
             "OOD set", "n", " FPR95", " AUROC", "AUPR-in", "AUPR-out");
     for (int i = 0; i < result->sets; i++) {

@@ -75,6 +75,8 @@ static void table(npi_page *page, const npi_score_result *result) {
     npi_page_escape(page, result->score);
     npi_page_add(page, "</h3>\n<p class=\"mute\">%lld ID images, threshold %.5g",
                  (long long)result->id_n, result->threshold);
+    if (result->chosen_k > 0)
+        npi_page_add(page, ", k = %d chosen on validation sets", result->chosen_k);
     const char *joint = "; ID accuracy ";
     for (size_t i = 0; i < sizeof accuracies / sizeof *accuracies; i++) {
         if (accuracies[i].value >= 0) {

@@ -1,5 +1,6 @@
 #include "check.h"
 
+#include <fcntl.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -129,6 +130,34 @@ static void a_full_disk_keeps_the_old_file(void **state) {
     CHECK_FAILS(npi_atomic_commit(&file), NPOS_IO, "No space left");
 }
 
+static void what_is_no_plain_file_stays(void **state) {
+    (void)state;
+    char *folder = check_folder(), *text;
+    size_t size;
+    struct stat info;
+    const char *pipe = check_path(folder, "pipe"), *file = check_path(folder, "file");
+    const char *link = check_path(folder, "link");
+    assert_int_equal(mkfifo(pipe, 0600), 0);
+    int reader = open(pipe, O_RDONLY | O_NONBLOCK);
+    assert_true(reader >= 0);
+    CHECK_OK(npi_file_write(pipe, "through", 7));
+    char got[8] = "";
+    assert_int_equal(read(reader, got, sizeof got), 7);
+    assert_string_equal(got, "through");
+    close(reader);
+    assert_true(stat(pipe, &info) == 0 && S_ISFIFO(info.st_mode));
+
+    CHECK_OK(npi_file_write(file, "old", 3));
+    assert_int_equal(symlink("file", link), 0);
+    CHECK_OK(npi_file_write(link, "new", 3));
+    assert_true(lstat(link, &info) == 0 && S_ISLNK(info.st_mode));
+    CHECK_OK(npi_file_read(file, &text, &size));
+    assert_string_equal(text, "new");
+    npi_free(text);
+    CHECK_FAILS(npi_file_write(folder, "x", 1), NPOS_IO, "is a folder, expected a file");
+    check_remove(folder);
+}
+
 static void an_unwritable_folder_is_named(void **state) {
     (void)state;
     CHECK_FAILS(npi_file_write("/proc/nothing/here", "x", 1), NPOS_IO, "/proc/nothing/here");
@@ -178,6 +207,7 @@ int main(void) {
         cmocka_unit_test(too_much_memory_is_an_error_that_names_the_purpose),
         cmocka_unit_test(a_file_is_replaced_whole_or_not_at_all),
         cmocka_unit_test(a_full_disk_keeps_the_old_file),
+        cmocka_unit_test(what_is_no_plain_file_stays),
         cmocka_unit_test(an_unwritable_folder_is_named),
         cmocka_unit_test(folders_are_made_with_their_parents),
         cmocka_unit_test(the_nearest_name_is_found),

@@ -201,7 +201,8 @@ static void look_counts(void **state) {
     assert_null(found.spec);
     put_text(folder, "SVHN/test_32x32.mat", "cut short");
     CHECK_OK(npi_catalogue_look(npi_catalogue_find("svhn"), folder, &found));
-    assert_int_equal(found.state, NPI_DATA_INCOMPLETE);
+    assert_int_equal(found.state, NPI_DATA_UNREADABLE);
+    assert_non_null(strstr(found.why, "test_32x32.mat"));
     npi_data_found_clear(&found);
     put_text(folder, "iSUN/notes.bin", "no image");
     CHECK_OK(npi_catalogue_look(npi_catalogue_find("isun"), folder, &found));

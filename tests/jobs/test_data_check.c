@@ -173,6 +173,8 @@ static void each_fault_is_found(void **state) {
     assert_non_null(strstr(page, "leak.png"));
     assert_non_null(strstr(page, "broken.png"));
     assert_non_null(strstr(page, "data:image/png;base64,"));
+    assert_non_null(
+        strstr(page, ".sheet{display:grid")); /* rows of images, not one below the other */
     npi_free(page);
 }
 

@@ -225,6 +225,32 @@ static void head(void **state) {
     json_decref(root);
 }
 
+/* A raw stream that ends inside a frame: the whole frames before it have their lines. */
+static void a_cut_stream_loses_no_frame(void **state) {
+    (void)state;
+    npos_score_options options;
+    char run[600], frames[2 * (32 + SIDE * SIDE)] = "", *text;
+    size_t size;
+    npos_score_options_init(&options);
+    options.compute.device = check_device();
+    options.compute.threads = 1;
+    name_of(run, sizeof run, "run");
+    options.run = run;
+    options.score = "head";
+    options.files = (const char *const[]){"-"};
+    options.file_count = 1;
+    options.stream = "raw";
+    int one = snprintf(frames, sizeof frames, "P5 %d %d 255\n", SIDE, SIDE) + SIDE * SIDE;
+    memcpy(frames + one, frames, (size_t)one);
+    options.names = fmemopen(frames, (size_t)(2 * one - 1), "rb");
+    options.out = open_memstream(&text, &size);
+    CHECK_FAILS(npos_score(&options), NPOS_BAD_DATA, "image 1: a frame of");
+    assert_int_equal(fclose(options.out) | fclose(options.names), 0);
+    assert_non_null(strstr(text, "\"image 0\""));
+    assert_null(strstr(text, "\"image 1\""));
+    free(text);
+}
+
 static void refusals(void **state) {
     (void)state;
     CHECK_OK(export_run("run", "once", "prototype", 0, false));
@@ -307,7 +333,8 @@ static void weights_as_a_state_dict(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(coreset), cmocka_unit_test(coreset_keeps_fitted), cmocka_unit_test(head),
+        cmocka_unit_test(coreset),  cmocka_unit_test(coreset_keeps_fitted),
+        cmocka_unit_test(head),     cmocka_unit_test(a_cut_stream_loses_no_frame),
         cmocka_unit_test(refusals), cmocka_unit_test(weights_as_a_state_dict)};
     return cmocka_run_group_tests(tests, setup, teardown);
 }

@@ -269,8 +269,18 @@ static void eval_refuses_bad_input(void **state) {
     options.id = NULL; /* the recipe names neither test nor data */
     CHECK_FAILS(npos_eval(&options), NPOS_INVALID_ARGUMENT, "names no test images");
     eval_options(&options, ood, 1);
+    options.max_images = -2;
+    CHECK_FAILS(npos_eval(&options), NPOS_INVALID_ARGUMENT, "max_images: -2, expected 0 (all)");
+    options.max_images = -1;
     options.compute.progress = stop_at_once;
     options.compute.progress_context = &calls;
+    const char *late[] = {ood[0], "late=nowhere#tset"};
+    options.ood = late;
+    options.ood_count = 2;
+    CHECK_FAILS(npos_eval(&options), NPOS_INVALID_ARGUMENT, "nowhere#tset");
+    assert_int_equal(calls, 0); /* before any image is scored */
+    options.ood = ood;
+    options.ood_count = 1;
     CHECK_FAILS(npos_eval(&options), NPOS_INTERRUPTED, "stopped");
     assert_int_equal(calls, 1);
     eval_options(&options, ood, 1);
@@ -483,9 +493,17 @@ static void calibrate_stores_a_threshold(void **state) {
     npos_eval_options eval;
     eval_options(&eval, ood, 1);
     eval.scores = "knn,head";
+    fake.calibration.knn_k = 7; /* as if chosen on validation sets: told beside what it made */
+    eval.table = open_memstream(&text, &size);
     CHECK_OK(npos_eval(&eval));
+    fclose(eval.table);
+    fake.calibration.knn_k = 0;
+    assert_non_null(strstr(text, "k = 7, chosen on validation sets"));
+    free(text);
     npi_evaluation found = {0};
     CHECK_OK(npi_evaluation_read_run(folder, &found));
+    assert_int_equal(found.result[0].chosen_k, 7);
+    assert_int_equal(found.result[1].chosen_k, 0);
     assert_true(found.result[0].threshold == fake.calibration.threshold);
     assert_true(found.result[1].threshold != fake.calibration.threshold);
     npi_evaluation_clear(&found);
@@ -494,11 +512,19 @@ static void calibrate_stores_a_threshold(void **state) {
     options.out = open_memstream(&text, &size);
     CHECK_OK(npos_calibrate(&options));
     fclose(options.out);
-    assert_non_null(strstr(text, "note: these are the run's test images"));
+    assert_non_null(strstr(text, "note: these are of the run's test images"));
     free(text);
     json = json_load_file(options.json, 0, NULL);
     assert_true(json_is_true(json_object_get(json, "test_split")));
     json_decref(json);
+    char part[800]; /* a part of them is told too */
+    snprintf(part, sizeof part, "%s#first=90", in_folder("test.npy"));
+    options.id = part;
+    options.out = open_memstream(&text, &size);
+    CHECK_OK(npos_calibrate(&options));
+    fclose(options.out);
+    assert_non_null(strstr(text, "note: these are of the run's test images"));
+    free(text);
     options.id = in_folder("below.npy");
     options.out = open_memstream(&text, &size);
     CHECK_OK(npos_calibrate(&options));
