@@ -104,11 +104,6 @@ npos_status npi_trainer_clip_load(npi_trainer *t) {
 
 /* ---- network and tokens ---- */
 
-static int frozen_at_once(const npi_trainer *t) {
-    int most = npi_clip_pass(t->dev);
-    return most < t->batch ? most : t->batch;
-}
-
 npos_status npi_trainer_clip_plan(npi_trainer *t) {
     npi_train_clip *clip = t->clip;
     const npi_recipe *r = &t->recipe;
@@ -118,7 +113,7 @@ npos_status npi_trainer_clip_plan(npi_trainer *t) {
     if (of == &tower)
         status = npi_clip_load(t->dev, r->clip, NPI_CLIP_VISION, NPI_CLIP_ACT_AUTO, &tower);
     else if (!clip->made_up)
-        status = npi_clip_encoder_open(t->dev, r->clip, frozen_at_once(t), &clip->encoder);
+        status = npi_clip_encoder_open(t->dev, r->clip, npi_clip_pass(t->dev), &clip->encoder);
     if (status == NPOS_OK)
         status = npi_clip_tuned_create(of, r->first_block, r->head_dim, &t->model);
     if (tower.dev)

@@ -110,8 +110,7 @@ static void any_number_of_threads_gives_the_same_weights(void **state) {
         for (int threads = 1; threads <= 3; threads += 2) {
             char out[16];
             snprintf(out, sizeof out, "l%dt%d", l, threads);
-            bool store = threads == 1 || on_gpu();
-            tuning *j = store ? on_store(folder, out) : on_images(folder, out);
+            tuning *j = threads == 1 ? on_store(folder, out) : on_images(folder, out);
             const char *set[] = {losses[l], "loading=stream"};
             j->options.set = set;
             j->options.set_count = 2;
