@@ -378,6 +378,9 @@ void dc_check_synthesise(dc *d) {
         {{2, 40, 32, 4, 12, 3, 30, 5, 0.1f, false, 6}, true, false, true},
         {{3, 60, 32, 10, 20, 2, 40, 8, 0.1f, true, 7}, true, false, false},
         {{2, 40, 16, 4, 12, 2, 30, 5, 0.1f, true, 8}, false, false, true},
+        {{2, 50, 24, 10, 20, 2, 300, 2, 0.1f, false, 11}, false, false, false}, /* few are kept */
+        {{2, 60, 16, 20, 20, 3, 200, 1, 0.3f, false, 12}, true, true, true},
+        {{1, 1000, 32, 400, 300, 2, 700, 2, 0.1f, false, 13}, true, true, false},
         {{2, 1100, 8, 30, 20, 2, 20, 5, 0.1f, false, 9}, false, false, false},
         {{1, 2100, 5, 300, 20, 1, 9, 5, 0.1f, false, 10}, false, false, false},
     };

@@ -168,7 +168,7 @@ static __global__ void __launch_bounds__(THREADS)
 static __global__ void find_limits(room r) {
     const float *square = r.square + (int64_t)blockIdx.x * r.d.draws;
     float kth =
-        npi_warp_kth<0>(r.d.draws, r.d.keep, (int)threadIdx.x, [&](int i) { return -square[i]; });
+        npi_warp_kth_of(r.d.draws, r.d.keep, (int)threadIdx.x, [&](int i) { return -square[i]; });
     if (threadIdx.x == 0)
         r.limit[blockIdx.x] = -kth;
 }

@@ -194,7 +194,7 @@ static __device__ float guess_threshold(const npi_search &s, const query &q, con
     if (warp == 0) {
         float mean = (float)SAMPLE * (float)s.k / (float)s.m;
         int rank = min((int)(mean + 5.0f * sqrtf(mean)) + 2, (int)SAMPLE);
-        float found = npi_warp_kth<0>(SAMPLE, rank, lane, [&](int i) { return l.value[i]; });
+        float found = npi_warp_kth_of(SAMPLE, rank, lane, [&](int i) { return l.value[i]; });
         if (lane == 0)
             threshold = found;
     }
@@ -239,7 +239,7 @@ static __device__ int candidates(const npi_search &s, const query &q, const list
     bool whole = count >= s.k && count <= s.room;
     if (whole) {
         if (warp == 0) {
-            float found = npi_warp_kth<0>(count, s.k, lane, [&](int i) { return l.value[i]; });
+            float found = npi_warp_kth_of(count, s.k, lane, [&](int i) { return l.value[i]; });
             if (lane == 0)
                 nearest = found;
         }
@@ -317,7 +317,7 @@ static __global__ void __launch_bounds__(THREADS)
     }
     __syncthreads();
     if (kth && warp == 0) { /* the (k - certain)-th smallest */
-        float found = npi_warp_kth<0>(count, count - (s.k - certain) + 1, lane,
+        float found = npi_warp_kth_of(count, count - (s.k - certain) + 1, lane,
                                       [&](int i) { return l.value[i]; });
         if (lane == 0)
             *kth = found;

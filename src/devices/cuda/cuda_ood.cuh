@@ -130,26 +130,39 @@ static __device__ __forceinline__ float npi_unkey(uint32_t key) {
  *   count(t)     how many values are >= t
  *   smallest(t)  the smallest of them
  *   largest()    the largest value
- * Values may be infinite, not NaN. */
+ * Values may be infinite, not NaN.  start: where it may lie, step: values' distance there (Newton's first
+ * steps); 0: nothing is known. */
 template <class Count, class Smallest, class Largest>
 static __device__ float npi_kth_search(int n, int k, Count count, Smallest smallest,
-                                       Largest largest) {
+                                       Largest largest, float start = 0.0f, float step = 0.0f) {
     float most = largest();
     if (k == 1)
         return most;
     /* n >= at_low >= k values are >= low; at_high < k are >= high */
     uint32_t low = npi_key(smallest(-INFINITY)), high = npi_key(most) + 1;
-    int at_low = n, at_high = 0;
+    int at_low = n, at_high = 0, counted = k;
+    float at = start;
     for (int round = 0; high - low > 1; round++) {
+        if (round >= 14 && round % 2) { /* equal values have no count of k: look for them at low */
+            float value = smallest(npi_unkey(low));
+            uint32_t above = npi_key(value) + 1;
+            at_low = count(npi_unkey(above));
+            if (at_low < k)
+                return value;
+            low = above;
+            continue;
+        }
         uint32_t middle = low + (high - low) / 2;
         if (round < 24) { /* by value, in turn where a straight line says and half way */
             float from = npi_unkey(low), to = npi_unkey(high - 1);
             float share = round % 2 ? 0.5f : (float)(at_low - k) / (float)(at_low - at_high);
-            uint32_t guess = npi_key(from + share * (to - from));
+            bool newton = step > 0.0f && round < 4;
+            uint32_t guess =
+                npi_key(newton ? at + (float)(counted - k) * step : from + share * (to - from));
             middle = guess > low && guess < high ? guess : middle;
         }
-        float at = npi_unkey(middle);
-        int counted = count(at);
+        at = npi_unkey(middle);
+        counted = count(at);
         if (counted == k)
             return smallest(at);
         if (counted > k) {
@@ -163,15 +176,24 @@ static __device__ float npi_kth_search(int n, int k, Count count, Smallest small
     return npi_unkey(low);
 }
 
-/* The k-th largest of value(0..n-1) by one warp, in every lane.  HELD > 0: n <= 32 HELD, the values
- * are computed once and stay in registers; 0: any n, they are computed again for each count. */
-template <int HELD, class Value>
-static __device__ __forceinline__ float npi_warp_kth(int n, int k, int lane, Value value) {
+/* The k-th largest of value(read(i), i), i < n, by one warp, in every lane, or INFINITY where it is not
+ * below `bar`.  HELD > 0: n <= 32 HELD, the values are computed once and stay in registers; 0: any n,
+ * they are computed again for each count. */
+template <int HELD, class Read, class Value>
+static __device__ __forceinline__ float npi_warp_kth(int n, int k, int lane, Read read, Value value,
+                                                     float bar = INFINITY) {
     float held[HELD > 0 ? HELD : 1];
     if constexpr (HELD > 0) {
 #pragma unroll
-        for (int j = 0; j < HELD; j++) /* NaN is in no count and no extreme */
-            held[j] = 32 * j + lane < n ? value(32 * j + lane) : NAN;
+        for (int j = 0; j < HELD; j++)
+            held[j] = read(min(32 * j + lane, n - 1));
+        __syncwarp(); /* all are on their way before the first is waited for */
+#pragma unroll
+        for (int j = 0; j < HELD; j++) { /* NaN is in no count and no extreme */
+            const int i = 32 * j + lane;
+            const float v = value(held[j], i);
+            held[j] = i < n ? v : NAN;
+        }
     }
     auto each = [&](auto take) {
         if constexpr (HELD > 0) {
@@ -180,7 +202,7 @@ static __device__ __forceinline__ float npi_warp_kth(int n, int k, int lane, Val
                 take(held[j]);
         } else {
             for (int i = lane; i < n; i += 32)
-                take(value(i));
+                take(value(read(i), i));
         }
     };
     auto count = [&](float from) {
@@ -198,7 +220,27 @@ static __device__ __forceinline__ float npi_warp_kth(int n, int k, int lane, Val
         each([&](float v) { most = fmaxf(most, v); });
         return npi_warp_max(most);
     };
-    return npi_kth_search(n, k, count, smallest, largest);
+    if (bar < INFINITY && count(bar) >= k)
+        return INFINITY;
+    if constexpr (HELD == 0)
+        return npi_kth_search(n, k, count, smallest, largest);
+    /* it lies about where it would in a normal distribution of their mean and variance */
+    float sum = 0.0f, square = 0.0f;
+    each([&](float v) {
+        sum += v == v ? v : 0.0f;
+        square += v == v ? v * v : 0.0f;
+    });
+    const float mean = npi_warp_sum(sum) / (float)n,
+                deviation = sqrtf(fmaxf(npi_warp_sum(square) / (float)n - mean * mean, 0.0f)),
+                z = normcdfinvf(((float)(n - k) + 0.5f) / (float)n);
+    return npi_kth_search(n, k, count, smallest, largest, mean + z * deviation,
+                          2.5066283f * expf(0.5f * z * z) * deviation / (float)n);
+}
+
+/* As npi_warp_kth<0> of value(i). */
+template <class Value>
+static __device__ __forceinline__ float npi_warp_kth_of(int n, int k, int lane, Value value) {
+    return npi_warp_kth<0>(n, k, lane, value, [](float v, int) { return v; });
 }
 
 /* How many of value(0..n-1) come before value number `index`, `mine`, in rising order (ties: lower
@@ -206,10 +248,18 @@ static __device__ __forceinline__ float npi_warp_kth(int n, int k, int lane, Val
 template <class Value>
 static __device__ __forceinline__ int npi_warp_rank(int n, float mine, int index, int lane,
                                                     Value value) {
+    enum { AT_ONCE = 16 };
     int before = 0;
-    for (int j = lane; j < n; j += 32) {
-        float other = value(j);
-        before += other < mine || (other == mine && j < index);
+    for (int first = lane; first < n; first += 32 * AT_ONCE) {
+        float other[AT_ONCE];
+#pragma unroll
+        for (int j = 0; j < AT_ONCE; j++)
+            other[j] = value(min(first + 32 * j, n - 1));
+#pragma unroll
+        for (int j = 0; j < AT_ONCE; j++) {
+            const int i = first + 32 * j;
+            before += i < n && (other[j] < mine || (other[j] == mine && i < index));
+        }
     }
     return npi_warp_count(before);
 }

@@ -17,14 +17,18 @@
  *
  * Distances are compared as cosines: d = 2 - 2 x, x the k-th largest, so the smallest x is the
  * farthest.  A zero row of the ring has distance 1 from every unit vector and 0 from another zero
- * row, in the terms of x: 1/2 and 1; with `authors` it is infinitely far from everything. */
+ * row, in the terms of x: 1/2 and 1; with `authors` it is infinitely far from everything.
+ *
+ * Where few of many candidates are kept, a sample of each picked row's candidates sets a bar: the keep-th
+ * smallest x of the sample.  One count tells whether another candidate's x is below it; those alone are
+ * searched for their x. */
 #include <cstdlib>
 #include <cstring>
 #include <cuda_fp16.h>
 
 #include "devices/cuda/cuda_ood.cuh"
 
-enum { WARPS = 8, THREADS = 32 * WARPS, CHUNK_BYTES = 128 << 20 };
+enum { WARPS = 8, THREADS = 32 * WARPS, CHUNK_BYTES = 512 << 20 };
 
 /* Unit rows are multiplied by this before they are split, so that small parts are not subnormal. */
 #define UNIT_SCALE 256.0f
@@ -36,14 +40,18 @@ typedef struct room {
     int depth;        /* dim, padded with zeros for products of halves */
     int columns;      /* ring, padded */
     int wide;         /* chunk * ring, padded */
+    int sample;       /* candidates of a picked row that set its bar; all: there is none */
     void *rows;       /* [chunk][ring] normalised rows, as factors: 4 depth halves or dim floats */
     float *length;    /* [chunk][ring] |row|, 0 for a zero row */
     float *gram;      /* [chunk][ring][columns] */
     float *along;     /* [noise][wide]: eps . hn */
     float *cosine;    /* [chunk][ring]: k-th largest, for the boundary */
     int32_t *picked;  /* [chunk][pick] */
-    float *candidate; /* [chunk][pick][noise]: k-th largest cosine */
-    float *noise;     /* [noise][dim] */
+    float *candidate; /* [chunk][pick][noise]: k-th largest cosine, INFINITY above the bar */
+    float *bar;       /* [chunk][pick] */
+    float2 *
+        share; /* [chunk][pick][noise]: of the ring's products with the row and with the noise in a cosine */
+    float *noise;        /* [noise][dim] */
     float *noise_square; /* [noise] |eps|^2 */
     void *noise_rows;    /* [noise] as factors: 3 depth halves; float32 is multiplied as it is */
 } room;
@@ -186,29 +194,50 @@ static npos_status multiply(synth *s, int classes) {
  * not a number is infinitely far. */
 static __device__ __forceinline__ float mended(const room &r, bool zero_query, float row_length,
                                                float cosine) {
-    if (row_length > 0.0f && !zero_query)
-        return fmaxf(cosine, -INFINITY);
-    if (r.d.authors)
-        return -INFINITY;
-    return zero_query && !(row_length > 0.0f) ? 1.0f : 0.5f;
+    const bool zero_row = !(row_length > 0.0f);
+    const float with_zero = r.d.authors ? -INFINITY : zero_query && zero_row ? 1.0f : 0.5f;
+    return zero_query || zero_row ? with_zero : fmaxf(cosine, -INFINITY);
 }
 
-/* A warp to each row of the chunk. */
+/* Of the kernels that hold values: enough warps a multiprocessor to hide what each waits for. */
+static constexpr int blocks_of(int held) {
+    return held > 32 ? 1 : 3;
+}
+
+/* Whether a row of the `count` lengths is a zero row; by all threads of the block. */
+static __device__ bool any_zero_row(const float *length, int count) {
+    bool zero = false;
+    for (int i = (int)threadIdx.x; i < count; i += THREADS)
+        zero |= !(length[i] > 0.0f);
+    return __syncthreads_or(zero);
+}
+
+/* A block to WARPS rows of a class (y of it), a warp to each.  Zero rows are as good as never there: they get the
+ * slower way. */
 template <int HELD>
-static __global__ void __launch_bounds__(THREADS) boundary_cosines(room r, int count) {
-    int64_t row = (int64_t)blockIdx.x * WARPS + threadIdx.x / 32;
-    int lane = (int)threadIdx.x % 32, ring = r.d.ring;
-    if (row >= count) /* whole warps */
+static __global__ void __launch_bounds__(THREADS, blocks_of(HELD)) boundary_cosines(room r) {
+    int own = (int)(blockIdx.x * WARPS + threadIdx.x / 32), lane = (int)threadIdx.x % 32;
+    int ring = r.d.ring;
+    const float *length = r.length + (int64_t)blockIdx.y * ring;
+    const bool zeros = any_zero_row(length, ring);
+    if (own >= ring) /* whole warps */
         return;
-    int64_t first = row / ring * ring; /* of the class */
-    int own = (int)(row - first);
-    bool zero = !(r.length[row] > 0.0f);
-    const float *gram = r.gram + row * r.columns, *length = r.length + first;
-    float kth = npi_warp_kth<HELD>(ring, r.d.k, lane, [&](int i) {
-        if (i == own && !(zero && r.d.authors)) /* itself, first */
-            return 1.0f;
-        return fminf(mended(r, zero, length[i], gram[i]), 1.0f);
-    });
+    const int64_t row = (int64_t)blockIdx.y * ring + own;
+    const float *gram = r.gram + row * r.columns;
+    auto read = [&](int i) { return gram[i]; };
+    float kth;
+    if (HELD == 0 || zeros) {
+        const bool zero = !(length[own] > 0.0f);
+        kth = npi_warp_kth<0>(ring, r.d.k, lane, read, [&](float cosine, int i) {
+            if (i == own && !(zero && r.d.authors)) /* itself, first */
+                return 1.0f;
+            return fminf(mended(r, zero, length[i], cosine), 1.0f);
+        });
+    } else {
+        kth = npi_warp_kth<HELD>(ring, r.d.k, lane, read, [&](float cosine, int i) {
+            return i == own ? 1.0f : fminf(fmaxf(cosine, -INFINITY), 1.0f);
+        });
+    }
     if (lane == 0)
         r.cosine[row] = kth;
 }
@@ -263,23 +292,68 @@ static __device__ float candidate_length(double sigma, double length, double alo
     return fmaxf((float)sqrt(fmax(sum, 0.0)), 1e-12f);
 }
 
-/* A block to WARPS candidates of one picked row (x), a warp to each. */
-template <int HELD> static __global__ void __launch_bounds__(THREADS) candidate_cosines(room r) {
-    int slot = (int)blockIdx.x, l = (int)(blockIdx.y * WARPS + threadIdx.x / 32);
-    int lane = (int)threadIdx.x % 32, ring = r.d.ring;
-    if (l >= r.d.noise) /* whole warps */
+/* A thread to each candidate. */
+static __global__ void __launch_bounds__(THREADS) share_out(room r, int64_t candidates) {
+    int64_t at = (int64_t)blockIdx.x * THREADS + threadIdx.x;
+    if (at >= candidates)
         return;
-    int64_t first = (int64_t)(slot / r.d.pick) * ring;
+    int slot = (int)(at / r.d.noise), l = (int)(at % r.d.noise);
+    int64_t row = (int64_t)(slot / r.d.pick) * r.d.ring + r.picked[slot];
+    float length = r.length[row];
+    float norm =
+        candidate_length(r.d.sigma, length, r.along[l * (int64_t)r.wide + row], r.noise_square[l]);
+    r.share[at] = make_float2(length / norm, r.d.sigma / norm);
+}
+
+/* A block to WARPS candidates of one picked row (x), a warp to each, of numbers first..end-1. */
+template <int HELD, bool BARRED>
+static __global__ void __launch_bounds__(THREADS, blocks_of(HELD))
+    candidate_cosines(room r, int first, int end) {
+    __shared__ float
+        near[HELD > 0 ? 32 * HELD : 1]; /* the class's rows' cosines to the picked row */
+    int slot = (int)blockIdx.x, l = first + (int)(blockIdx.y * WARPS + threadIdx.x / 32);
+    int lane = (int)threadIdx.x % 32, ring = r.d.ring;
+    int64_t start = (int64_t)(slot / r.d.pick) * ring;
     int own = r.picked[slot];
-    const float *gram = r.gram + (first + own) * r.columns, *length = r.length + first,
-                *along = r.along + (int64_t)l * r.wide + first;
-    float norm = candidate_length(r.d.sigma, length[own], along[own], r.noise_square[l]);
-    float of_row = length[own] / norm, of_noise = r.d.sigma / norm;
-    float kth = npi_warp_kth<HELD>(ring, r.d.k, lane, [&](int i) {
-        return mended(r, false, length[i], fmaf(gram[i], of_row, along[i] * of_noise));
-    });
+    const float *gram = r.gram + (start + own) * r.columns, *length = r.length + start;
+    for (int i = (int)threadIdx.x; HELD > 0 && i < ring; i += THREADS)
+        near[i] = gram[i];
+    const bool zeros = any_zero_row(length, ring); /* and near is there */
+    if (l >= end)                                  /* whole warps */
+        return;
+    const float *along = r.along + (int64_t)l * r.wide + start;
+    const float2 share = r.share[(int64_t)slot * r.d.noise + l];
+    float bar = BARRED ? r.bar[slot] : INFINITY, kth;
+    auto read = [&](int i) { return along[i]; };
+    if (HELD == 0 || zeros)
+        kth = npi_warp_kth<0>(
+            ring, r.d.k, lane, read,
+            [&](float noise, int i) {
+                return mended(r, false, length[i], fmaf(gram[i], share.x, noise * share.y));
+            },
+            bar);
+    else
+        kth = npi_warp_kth<HELD>(
+            ring, r.d.k, lane, read,
+            [&](float noise, int i) {
+                return fmaxf(fmaf(near[i], share.x, noise * share.y), -INFINITY);
+            },
+            bar);
     if (lane == 0)
         r.candidate[(int64_t)slot * r.d.noise + l] = kth;
+}
+
+/* A warp to each picked row.  Equal to the bar is not below it: the sample's numbers are lower, and of equally
+ * far candidates those are kept first. */
+static __global__ void __launch_bounds__(THREADS) set_bars(room r, int slots) {
+    int slot = (int)(blockIdx.x * WARPS + threadIdx.x / 32), lane = (int)threadIdx.x % 32;
+    if (slot >= slots) /* whole warps */
+        return;
+    const float *cosine = r.candidate + (int64_t)slot * r.d.noise;
+    float bar =
+        npi_warp_kth_of(r.sample, r.sample - r.d.keep + 1, lane, [&](int i) { return cosine[i]; });
+    if (lane == 0)
+        r.bar[slot] = bar;
 }
 
 /* A warp to each candidate, as candidate_cosines: the `keep` farthest of a picked row are written at
@@ -294,8 +368,11 @@ static __global__ void __launch_bounds__(THREADS)
     int label = slot / pick, b = slot % pick;
     const float *cosine = r.candidate + (int64_t)label * pick * noise;
     int64_t start = r.d.authors ? b : (int64_t)b * noise, stride = r.d.authors ? pick : 1;
-    int rank = npi_warp_rank(noise, cosine[start + l * stride], l, lane,
-                             [&](int i) { return cosine[start + i * stride]; });
+    float mine = cosine[start + l * stride];
+    if (mine == INFINITY) /* above the bar */
+        return;
+    int rank =
+        npi_warp_rank(noise, mine, l, lane, [&](int i) { return cosine[start + i * stride]; });
     if (rank >= r.d.keep)
         return;
     const float *row = ring_rows + ((int64_t)label * r.d.ring + r.picked[slot]) * dim,
@@ -320,6 +397,8 @@ static size_t lay_out(room *r, int chunk, void *at) {
                           {&r->cosine, rows * sizeof(float)},
                           {&r->picked, slots * sizeof(int32_t)},
                           {&r->candidate, slots * noise * sizeof(float)},
+                          {&r->bar, slots * sizeof(float)},
+                          {&r->share, slots * noise * sizeof(float2)},
                           {&r->noise, noise * dim * sizeof(float)},
                           {&r->noise_square, noise * sizeof(float)},
                           {&r->noise_rows, noise * 3 * factor}};
@@ -333,6 +412,13 @@ static int chunk_of(room *r) {
     int most = fit < 1 ? 1 : fit < (size_t)r->d.classes ? (int)fit : r->d.classes;
     int chunks = npi_ceil_div(r->d.classes, most);
     return npi_ceil_div(r->d.classes, chunks);
+}
+
+/* Searches are for the sample and for its share of the others that `keep` of the sample leave: keep / sample.
+ * Their number is least for sqrt(keep noise); it has to save half of them. */
+static int sample_of(const npi_synth_desc *d) {
+    int sample = npi_ceil_div((int)sqrt((double)d->keep * d->noise), WARPS) * WARPS;
+    return d->authors || sample < d->keep || 4 * sample > d->noise ? d->noise : sample;
 }
 
 npos_status npi_cuda_synth_create(npi_device *dev, const npi_synth_desc *desc, npi_synth **out) {
@@ -351,7 +437,8 @@ npos_status npi_cuda_synth_create(npi_device *dev, const npi_synth_desc *desc, n
     s->r = (room){.d = *desc,
                   .split = dev->compute == NPI_BF16,
                   .depth = npi_cuda_padded(d->dim),
-                  .columns = npi_cuda_padded(d->ring)};
+                  .columns = npi_cuda_padded(d->ring),
+                  .sample = sample_of(d)};
     s->chunk = chunk_of(&s->r);
     npos_status status =
         dev->memory->alloc(dev, lay_out(&s->r, s->chunk, NULL), "synthesis", &s->head.memory);
@@ -364,19 +451,32 @@ npos_status npi_cuda_synth_create(npi_device *dev, const npi_synth_desc *desc, n
     return NPOS_OK;
 }
 
-template <int HELD> static void find_boundary(const room *r, int rows, cudaStream_t stream) {
-    boundary_cosines<HELD><<<(unsigned)npi_ceil_div(rows, WARPS), THREADS, 0, stream>>>(*r, rows);
+template <int HELD> static void find_boundary(const room *r, int classes, cudaStream_t stream) {
+    const dim3 blocks((unsigned)npi_ceil_div(r->d.ring, WARPS), (unsigned)classes);
+    boundary_cosines<HELD><<<blocks, THREADS, 0, stream>>>(*r);
 }
 
-template <int HELD> static void find_candidates(const room *r, dim3 blocks, cudaStream_t stream) {
-    candidate_cosines<HELD><<<blocks, THREADS, 0, stream>>>(*r);
+/* A block to WARPS of `count` candidates of each picked row. */
+static dim3 blocks_for(int slots, int count) {
+    return dim3((unsigned)slots, (unsigned)npi_ceil_div(count, WARPS));
+}
+
+template <int HELD> static void find_candidates(const room *r, int slots, cudaStream_t stream) {
+    const int noise = r->d.noise, sample = r->sample;
+    candidate_cosines<HELD, false>
+        <<<blocks_for(slots, sample), THREADS, 0, stream>>>(*r, 0, sample);
+    if (sample == noise)
+        return;
+    set_bars<<<(unsigned)npi_ceil_div(slots, WARPS), THREADS, 0, stream>>>(*r, slots);
+    candidate_cosines<HELD, true>
+        <<<blocks_for(slots, noise - sample), THREADS, 0, stream>>>(*r, sample, noise);
 }
 
 /* What serves rings of up to `most` rows; the last serves all. */
 static const struct {
     int most;
-    void (*find_boundary)(const room *r, int rows, cudaStream_t stream);
-    void (*find_candidates)(const room *r, dim3 blocks, cudaStream_t stream);
+    void (*find_boundary)(const room *r, int classes, cudaStream_t stream);
+    void (*find_candidates)(const room *r, int slots, cudaStream_t stream);
 } sizes[] = {{256, find_boundary<8>, find_candidates<8>},
              {1024, find_boundary<32>, find_candidates<32>},
              {2048, find_boundary<64>, find_candidates<64>},
@@ -392,17 +492,18 @@ static npos_status one_chunk(synth *s, const npi_ring *ring, const npi_step *ste
     while (r->d.ring > sizes[size].most)
         size++;
     unsigned blocks = (unsigned)npi_ceil_div(rows, WARPS);
-    dim3 candidates((unsigned)slots, (unsigned)npi_ceil_div(r->d.noise, WARPS));
     const float *ring_rows = ring->rows + (size_t)first * (size_t)r->d.ring * (size_t)r->d.dim;
     float *to = outliers + (size_t)first * (size_t)r->d.pick * (size_t)r->d.keep * (size_t)r->d.dim;
     take_rows<<<blocks, THREADS, 0, stream>>>(*r, rows, ring_rows);
     NPI_TRY(npi_cuda_launched(dev, "synthesis: rows"));
     NPI_TRY(multiply(s, classes));
-    sizes[size].find_boundary(r, rows, stream);
+    sizes[size].find_boundary(r, classes, stream);
     pick_rows<<<blocks, THREADS, 0, stream>>>(*r, rows, first, step, given, boundary);
     NPI_TRY(npi_cuda_launched(dev, "synthesis: boundary"));
-    sizes[size].find_candidates(r, candidates, stream);
-    keep_farthest<<<candidates, THREADS, 0, stream>>>(*r, ring_rows, to);
+    const int64_t all = (int64_t)slots * r->d.noise;
+    share_out<<<(unsigned)npi_ceil_div(all, THREADS), THREADS, 0, stream>>>(*r, all);
+    sizes[size].find_candidates(r, slots, stream);
+    keep_farthest<<<blocks_for(slots, r->d.noise), THREADS, 0, stream>>>(*r, ring_rows, to);
     return npi_cuda_launched(dev, "synthesis: candidates");
 }
 
