@@ -69,13 +69,15 @@ static bool run_side(dc *d, const npi_block_desc *desc, arrays *a, int side) {
     return done;
 }
 
-static void run_block(dc *d, const npi_block_desc *desc, int n) {
+/* steep: how many times as large queries and keys are, so that softmax is steeper by its square. */
+static void run_block(dc *d, const npi_block_desc *desc, int n, double steep) {
     part parts[PARTS];
     arrays a = {.n = n};
     int rows = desc->first_only ? 1 : desc->t;
     size_t width = (size_t)desc->width, in = (size_t)n * (size_t)desc->t * width,
            out = (size_t)n * (size_t)rows * width;
     parts_of(desc, parts);
+    parts[2].scale *= steep;
     for (int i = 0; i < PARTS; i++) {
         size_t bytes = parts[i].count * 4;
         a.params[i] =
@@ -101,24 +103,32 @@ void dc_check_blocks(dc *d) {
     static const struct {
         npi_block_desc desc;
         int n;
+        double steep;
     } shapes[] = {
-        {{"smallest", 1, 2, 8, 1, 8, NPI_ACT_QUICK_GELU, false, false, true, true}, 1},
-        {{"partial", 5, 7, 48, 3, 100, NPI_ACT_QUICK_GELU, false, false, true, true}, 3},
-        {{"causal", 4, 19, 64, 2, 256, NPI_ACT_QUICK_GELU, true, false, true, true}, 4},
-        {{"gelu", 3, 10, 32, 4, 128, NPI_ACT_GELU, false, false, true, true}, 3},
-        {{"first", 3, 50, 64, 1, 256, NPI_ACT_QUICK_GELU, false, true, true, true}, 2},
-        {{"no dx", 3, 17, 64, 4, 96, NPI_ACT_GELU, false, true, true, false}, 3},
-        {{"first causal", 2, 5, 24, 3, 40, NPI_ACT_QUICK_GELU, true, true, true, true}, 2},
-        {{"image tower", 2, 197, 128, 2, 512, NPI_ACT_QUICK_GELU, false, false, true, true}, 2},
-        {{"inference", 7, 50, 128, 2, 512, NPI_ACT_QUICK_GELU, false, false, false, false}, 7},
-        {{"first, inference", 9, 26, 64, 1, 256, NPI_ACT_GELU, false, true, false, false}, 9},
-        {{"causal, 64 to a head", 2, 77, 128, 2, 40, NPI_ACT_GELU, true, false, true, true}, 2},
-        {{"long", 2, 290, 64, 1, 16, NPI_ACT_QUICK_GELU, false, false, true, true}, 2},
-        {{"long, causal", 1, 290, 64, 1, 16, NPI_ACT_QUICK_GELU, true, false, true, true}, 1},
-        {{"wide", 2, 5, 768, 12, 256, NPI_ACT_QUICK_GELU, false, false, true, true}, 2},
-        {{"wide, first", 3, 9, 512, 8, 64, NPI_ACT_QUICK_GELU, false, true, true, true}, 3},
-        {{"wide, inference", 3, 17, 256, 4, 64, NPI_ACT_GELU, false, false, false, false}, 2},
-        {{"text, inference", 6, 77, 64, 1, 256, NPI_ACT_QUICK_GELU, true, false, false, false}, 5}};
+        {{"smallest", 1, 2, 8, 1, 8, NPI_ACT_QUICK_GELU, false, false, true, true}, 1, 1},
+        {{"partial", 5, 7, 48, 3, 100, NPI_ACT_QUICK_GELU, false, false, true, true}, 3, 1},
+        {{"causal", 4, 19, 64, 2, 256, NPI_ACT_QUICK_GELU, true, false, true, true}, 4, 1},
+        {{"gelu", 3, 10, 32, 4, 128, NPI_ACT_GELU, false, false, true, true}, 3, 1},
+        {{"first", 3, 50, 64, 1, 256, NPI_ACT_QUICK_GELU, false, true, true, true}, 2, 1},
+        {{"no dx", 3, 17, 64, 4, 96, NPI_ACT_GELU, false, true, true, false}, 3, 1},
+        {{"first causal", 2, 5, 24, 3, 40, NPI_ACT_QUICK_GELU, true, true, true, true}, 2, 1},
+        {{"image tower", 2, 197, 128, 2, 512, NPI_ACT_QUICK_GELU, false, false, true, true}, 2, 1},
+        {{"many heads", 36, 197, 256, 4, 16, NPI_ACT_GELU, false, false, false, false}, 36, 1},
+        {{"193 rows", 3, 193, 64, 1, 16, NPI_ACT_GELU, false, false, true, true}, 2, 1},
+        {{"208 rows", 2, 208, 64, 1, 16, NPI_ACT_GELU, false, false, false, false}, 2, 2.5},
+        {{"inference", 7, 50, 128, 2, 512, NPI_ACT_QUICK_GELU, false, false, false, false}, 7, 1},
+        {{"first, inference", 9, 26, 64, 1, 256, NPI_ACT_GELU, false, true, false, false}, 9, 1},
+        {{"causal, 64 to a head", 2, 77, 128, 2, 40, NPI_ACT_GELU, true, false, true, true}, 2, 1},
+        {{"long", 2, 290, 64, 1, 16, NPI_ACT_QUICK_GELU, false, false, true, true}, 2, 1},
+        {{"long, causal", 1, 290, 64, 1, 16, NPI_ACT_QUICK_GELU, true, false, true, true}, 1, 1},
+        {{"steep", 2, 197, 64, 1, 16, NPI_ACT_GELU, false, false, true, true}, 2, 2.5},
+        {{"steep, causal", 3, 101, 64, 1, 16, NPI_ACT_GELU, true, false, false, false}, 3, 2.5},
+        {{"wide", 2, 5, 768, 12, 256, NPI_ACT_QUICK_GELU, false, false, true, true}, 2, 1},
+        {{"wide, first", 3, 9, 512, 8, 64, NPI_ACT_QUICK_GELU, false, true, true, true}, 3, 1},
+        {{"wide, inference", 3, 17, 256, 4, 64, NPI_ACT_GELU, false, false, false, false}, 2, 1},
+        {{"text, inference", 6, 77, 64, 1, 256, NPI_ACT_QUICK_GELU, true, false, false, false},
+         5,
+         1}};
     if (!d->side[1]->blocks) {
         dc_passed(d, "blocks", NPOS_UNSUPPORTED);
         return;
@@ -127,7 +137,7 @@ void dc_check_blocks(dc *d) {
         const npi_block_desc *b = &shapes[i].desc;
         dc_case(d, "%s: %d of %d x %d x %d, %d heads, MLP of %d", b->name, shapes[i].n, b->n, b->t,
                 b->width, b->heads, b->hidden);
-        run_block(d, b, shapes[i].n);
+        run_block(d, b, shapes[i].n, shapes[i].steep);
         dc_release(d);
     }
 }

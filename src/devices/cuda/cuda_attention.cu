@@ -207,9 +207,12 @@ static size_t shared_bytes(const npi_attention *p, int own) {
 template <typename T> npos_status npi_attention_forward(npi_device *dev, const npi_attention *p) {
     if (p->head == NPI_ATTENTION_FAST && p->rows == 1)
         return npi_attention_first_forward<T>(dev, p);
-    if constexpr (!std::is_same_v<T, float>)
+    if constexpr (!std::is_same_v<T, float>) {
+        if (npi_attention90_serves(dev, p))
+            return npi_attention90_forward<T>(dev, p);
         if (p->head == NPI_ATTENTION_FAST)
             return npi_attention_mma_forward<T>(dev, p);
+    }
     forward_kernel<T>
         <<<blocks_for(p, p->rows), THREADS, shared_bytes(p, 1), npi_cuda_stream(dev)>>>(*p);
     return npi_cuda_launched(dev, "attention");

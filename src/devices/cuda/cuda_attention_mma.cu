@@ -13,7 +13,9 @@ enum {
     STAGE = 208,
     WARPS = 7, /* 13 tiles of 16 rows in two rounds */
     THREADS = WARPS * 32,
-    ROUNDS = 2
+    ROUNDS = 2,
+    KEYS = 64, /* that forward's softmax takes at once */
+    SIDE = 2
 };
 
 /* What is common to a block's work. */
@@ -125,6 +127,13 @@ __device__ __forceinline__ void store_rows(const float (&sum)[8][4], const float
     }
 }
 
+/* 2^x, 0 where that is not a normal number. */
+__device__ __forceinline__ float two_to(float x) {
+    float y;
+    asm("ex2.approx.ftz.f32 %0, %1;" : "=f"(y) : "f"(x));
+    return y;
+}
+
 /* The largest, or the sum, over the four lanes that hold a row. */
 __device__ __forceinline__ float row_max(float value) {
     value = fmaxf(value, __shfl_xor_sync(0xffffffffu, value, 1));
@@ -143,63 +152,77 @@ __device__ __forceinline__ int score_column(int i, int e) {
     return 8 * i + 2 * ((int)threadIdx.x % 4) + e % 2;
 }
 
-/* The running softmax of 16 rows: largest score, sum of exp2((score - largest) log2(e) / 8), that times values; by the
- * row's half.  sum: this lane's columns alone. */
+/* The running softmax of 16 rows, by the row's half: sum of 2^(log2(e) score / 8 - base), that times values.
+ * base: the largest exponent some keys ago; sum: this lane's columns alone. */
 struct running {
-    float largest[2], sum[2], out[8][4];
+    float base[2], sum[2], out[8][4];
 };
 
-/* Goes on over 64 keys from `base` on, of which `blocks` sixteens are in shared memory. */
-template <typename T>
-__device__ __forceinline__ void attend(running &o, const uint32_t (&q)[4][4], uint32_t keys,
-                                       uint32_t values, int blocks, int base, int tile, int t,
-                                       bool causal) {
-    float s[4][2][4], now[2] = {o.largest[0], o.largest[1]}, kept[2];
-#pragma unroll
-    for (int b = 0; b < 4; b++)
-        if (b < blocks)
-            scores<T>(s[b], q, keys + b * 16 * STEP * 2);
-    if (blocks < 4 || base + 64 > t || (causal && base + 63 > tile * 16)) { /* not all seen */
-#pragma unroll
-        for (int b = 0; b < 4; b++)
-#pragma unroll
-            for (int i = 0; i < 2; i++)
-#pragma unroll
-                for (int e = 0; e < 4; e++) {
-                    const int column = base + 16 * b + score_column(i, e);
-                    if (b >= blocks || column >= t || (causal && column > tile * 16 + score_row(e)))
-                        s[b][i][e] = -INFINITY;
-                }
-    }
-#pragma unroll
-    for (int b = 0; b < 4; b++)
-#pragma unroll
-        for (int i = 0; i < 2; i++)
-#pragma unroll
-            for (int e = 0; e < 4; e++)
-                now[e / 2] = fmaxf(now[e / 2], s[b][i][e]);
+/* Exponents may exceed their base by this: 2^AHEAD is far below float16's largest number. */
+constexpr float AHEAD = 8.0f;
+
+/* Raises the bases to `largest` (exponents) where one of the warp's rows is too far ahead of its own. */
+__device__ __forceinline__ void rebase(running &o, const float (&largest)[2]) {
+    const bool ahead = largest[0] > o.base[0] + AHEAD || largest[1] > o.base[1] + AHEAD;
+    if (!__any_sync(0xffffffffu, ahead))
+        return;
+    float kept[2];
 #pragma unroll
     for (int half = 0; half < 2; half++) {
-        now[half] = row_max(now[half]);
-        kept[half] = exp2f((o.largest[half] - now[half]) * (SCALE * LOG2E));
-        o.largest[half] = now[half];
+        const float base = fmaxf(o.base[half], largest[half]);
+        kept[half] = two_to(o.base[half] - base);
+        o.base[half] = base;
         o.sum[half] *= kept[half];
-        now[half] *= SCALE * LOG2E;
     }
 #pragma unroll
     for (int j = 0; j < 8; j++)
 #pragma unroll
         for (int e = 0; e < 4; e++)
             o.out[j][e] *= kept[e / 2];
+}
+
+/* Goes on over KEYS keys from `first` on, of which `blocks` sixteens are in shared memory. */
+template <typename T>
+__device__ __forceinline__ void attend(running &o, const uint32_t (&q)[4][4], uint32_t keys,
+                                       uint32_t values, int blocks, int first, int tile, int t,
+                                       bool causal) {
+    float s[KEYS / 16][2][4], largest[2] = {-INFINITY, -INFINITY};
 #pragma unroll
-    for (int b = 0; b < 4; b++) {
+    for (int b = 0; b < KEYS / 16; b++)
+        if (b < blocks)
+            scores<T>(s[b], q, keys + b * 16 * STEP * 2);
+    if (blocks < KEYS / 16 || first + KEYS > t || (causal && first + KEYS > tile * 16 + 1)) {
+#pragma unroll
+        for (int b = 0; b < KEYS / 16; b++) /* not all are seen */
+#pragma unroll
+            for (int i = 0; i < 2; i++)
+#pragma unroll
+                for (int e = 0; e < 4; e++) {
+                    const int column = first + 16 * b + score_column(i, e);
+                    if (b >= blocks || column >= t || (causal && column > tile * 16 + score_row(e)))
+                        s[b][i][e] = -INFINITY;
+                }
+    }
+#pragma unroll
+    for (int b = 0; b < KEYS / 16; b++)
+#pragma unroll
+        for (int i = 0; i < 2; i++)
+#pragma unroll
+            for (int e = 0; e < 4; e++)
+                largest[e / 2] = fmaxf(largest[e / 2], s[b][i][e]);
+#pragma unroll
+    for (int half = 0; half < 2; half++)
+        largest[half] = row_max(largest[half]) * (SCALE * LOG2E);
+    rebase(o, largest);
+#pragma unroll
+    for (int b = 0; b < KEYS / 16; b++) {
         if (b >= blocks)
             continue;
 #pragma unroll
         for (int i = 0; i < 2; i++)
 #pragma unroll
             for (int e = 0; e < 4; e++) {
-                s[b][i][e] = exp2f(fmaf(s[b][i][e], SCALE * LOG2E, -now[e / 2]));
+                s[b][i][e] = two_to(fmaf(s[b][i][e], SCALE * LOG2E, -o.base[e / 2]));
                 o.sum[e / 2] += s[b][i][e];
             }
         add_rows<T>(o.out, s[b], values + b * 16 * STEP * 2);
@@ -235,10 +258,10 @@ __global__ void __launch_bounds__(THREADS, 2) forward_kernel(npi_attention p) {
             if (tile >= tiles)
                 continue;
             const int end = min(min(first + STAGE, p.t), w.causal ? tile * 16 + 16 : p.t);
-            for (int base = first; base < end; base += 64) {
+            for (int base = first; base < end; base += KEYS) {
                 const uint32_t at = (uint32_t)(base - first) * STEP * 2;
-                attend<T>(o, q, keys + at, values + at, min(4, (end - base + 15) / 16), base, tile,
-                          p.t, w.causal);
+                attend<T>(o, q, keys + at, values + at, min(KEYS / 16, (end - base + 15) / 16),
+                          base, tile, p.t, w.causal);
             }
         }
         if (tile >= tiles)
@@ -251,18 +274,67 @@ __global__ void __launch_bounds__(THREADS, 2) forward_kernel(npi_attention p) {
             factor[half] = 1.0f / total;
             if (p.lse && threadIdx.x % 4 == 0 && row < p.t)
                 p.lse[(w.sequence * p.heads + w.head) * p.t + row] =
-                    o.largest[half] * SCALE + logf(total);
+                    o.base[half] / LOG2E + logf(total);
         }
         store_rows(o.out, factor, (T *)p.a + asked_at(p, w, 0), w.width, tile * 16, p.t);
     }
 #endif
 }
 
-/* delta and dq: as the forward kernel, 16 keys after 16. */
+#ifdef NPI_HAS_MMA
+
+/* Adds sums of 16 rows from `first` on, times `factor`, to the warp's sums of columns. */
+__device__ __forceinline__ void add_columns(float *to, const float (&sum)[8][4], float factor,
+                                            int first, int t) {
+    const int lane = (int)threadIdx.x % 32, row = first + lane / 4;
+#pragma unroll
+    for (int j = 0; j < 8; j++)
+#pragma unroll
+        for (int e = 0; e < 2; e++) {
+            float column = (row < t ? sum[j][e] : 0.0f) + (row + 8 < t ? sum[j][2 + e] : 0.0f);
+#pragma unroll
+            for (int offset = 4; offset < 32; offset *= 2)
+                column += __shfl_xor_sync(0xffffffffu, column, offset);
+            if (lane < 4)
+                to[8 * j + 2 * lane + e] += factor * column;
+        }
+}
+
+/* The block's sums of the columns of part 0, 1, 2 (dq, dk, dv), after all of its warps' tiles. */
+__device__ __forceinline__ void store_columns(const npi_attention &p, const work &w, int part,
+                                              const float (&of_warp)[WARPS][HEAD]) {
+    __syncthreads();
+    const int column = (int)threadIdx.x;
+    float all = 0.0f;
+    for (int i = 0; column < HEAD && i < WARPS; i++)
+        all += of_warp[i][column];
+    if (column < HEAD)
+        p.sums[(w.sequence * 3 + part) * w.width + w.head * HEAD + column] = all;
+}
+
+/* Zeros for 16 keys' gradients of scores, from key `first` on, that there are not or that the rows from `row` on do not
+ * see. */
+__device__ __forceinline__ void hide(float (&d)[2][4], int first, int t, int row) {
+#pragma unroll
+    for (int i = 0; i < 2; i++)
+#pragma unroll
+        for (int e = 0; e < 4; e++) {
+            const int column = first + score_column(i, e);
+            if (column >= t || column > row + score_row(e))
+                d[i][e] = 0.0f;
+        }
+}
+
+#endif
+
+/* delta and dq: as the forward kernel, SIDE sixteens of keys side by side. */
 template <typename T>
 __global__ void __launch_bounds__(THREADS, 2) queries_kernel(npi_attention p) {
 #ifdef NPI_HAS_MMA
     extern __shared__ __align__(16) uint8_t raw[];
+    __shared__ float columns[WARPS][HEAD];
+    for (int i = (int)threadIdx.x; i < WARPS * HEAD; i += THREADS)
+        columns[0][i] = 0.0f;
     const work w = my_work(p);
     const uint32_t keys = mma_shared(raw),
                    values = keys + (uint32_t)min(STAGE, (p.t + 15) & ~15) * STEP * 2;
@@ -304,28 +376,42 @@ __global__ void __launch_bounds__(THREADS, 2) queries_kernel(npi_attention p) {
             if (tile >= tiles)
                 continue;
             const int end = min(min(first + STAGE, p.t), w.causal ? tile * 16 + 16 : p.t);
-            for (int base = first; base < end; base += 16) {
+            for (int base = first; base < end; base += 16 * SIDE) {
                 const uint32_t at = (uint32_t)(base - first) * STEP * 2;
-                float s[2][4], d[2][4];
-                scores<T>(s, q, keys + at);
-                scores<T>(d, g, values + at);
+                const int blocks = min(SIDE, (end - base + 15) / 16);
+                float s[SIDE][2][4], d[SIDE][2][4];
 #pragma unroll
-                for (int i = 0; i < 2; i++)
-#pragma unroll
-                    for (int e = 0; e < 4; e++) {
-                        const int column = base + score_column(i, e);
-                        const bool seen =
-                            column < p.t && (!w.causal || column <= tile * 16 + score_row(e));
-                        const float share = exp2f(fmaf(s[i][e], SCALE * LOG2E, -lse[e / 2]));
-                        d[i][e] = seen ? share * (d[i][e] - delta[e / 2]) : 0.0f;
+                for (int b = 0; b < SIDE; b++)
+                    if (b < blocks) {
+                        scores<T>(s[b], q, keys + at + b * 16 * STEP * 2);
+                        scores<T>(d[b], g, values + at + b * 16 * STEP * 2);
                     }
-                add_rows<T>(sum, d, keys + at);
+#pragma unroll
+                for (int b = 0; b < SIDE; b++) {
+                    if (b >= blocks)
+                        continue;
+#pragma unroll
+                    for (int i = 0; i < 2; i++)
+#pragma unroll
+                        for (int e = 0; e < 4; e++)
+                            d[b][i][e] = two_to(fmaf(s[b][i][e], SCALE * LOG2E, -lse[e / 2])) *
+                                         (d[b][i][e] - delta[e / 2]);
+                    const int column = base + 16 * b;
+                    if (column + 16 > p.t || (w.causal && column + 15 > tile * 16))
+                        hide(d[b], column, p.t, w.causal ? tile * 16 : INT32_MAX / 2);
+                    add_rows<T>(sum, d[b], keys + at + b * 16 * STEP * 2);
+                }
             }
         }
         const float factor[2] = {SCALE, SCALE};
-        if (tile < tiles)
-            store_rows(sum, factor, (T *)p.dqkv + part_at<T>(p, w, 0, 0), step, tile * 16, p.t);
+        if (tile >= tiles)
+            continue;
+        store_rows(sum, factor, (T *)p.dqkv + part_at<T>(p, w, 0, 0), step, tile * 16, p.t);
+        if (p.sums)
+            add_columns(columns[warp], sum, SCALE, tile * 16, p.t);
     }
+    if (p.sums)
+        store_columns(p, w, 0, columns);
 #endif
 }
 
@@ -334,6 +420,9 @@ template <typename T> __global__ void __launch_bounds__(THREADS, 2) keys_kernel(
 #ifdef NPI_HAS_MMA
     extern __shared__ __align__(16) uint8_t raw[];
     __shared__ float2 of_query[STAGE]; /* lse log2(e), delta */
+    __shared__ float columns[2][WARPS][HEAD];
+    for (int i = (int)threadIdx.x; i < 2 * WARPS * HEAD; i += THREADS)
+        columns[0][0][i] = 0.0f;
     const work w = my_work(p);
     const uint32_t queries = mma_shared(raw),
                    gradients = queries + (uint32_t)min(STAGE, (p.t + 15) & ~15) * STEP * 2;
@@ -376,8 +465,9 @@ template <typename T> __global__ void __launch_bounds__(THREADS, 2) keys_kernel(
                     for (int e = 0; e < 4; e++) {
                         const int column = score_column(i, e);
                         const float2 query = of_query[base - first + column];
-                        const bool seen = !w.causal || tile * 16 + score_row(e) <= base + column;
-                        s[i][e] = seen ? exp2f(fmaf(s[i][e], SCALE * LOG2E, -query.x)) : 0.0f;
+                        const bool hidden = w.causal && tile * 16 + score_row(e) > base + column;
+                        s[i][e] =
+                            two_to(hidden ? -INFINITY : fmaf(s[i][e], SCALE * LOG2E, -query.x));
                         d[i][e] = s[i][e] * (d[i][e] - query.y);
                     }
                 add_rows<T>(dv, s, gradients + at);
@@ -389,7 +479,15 @@ template <typename T> __global__ void __launch_bounds__(THREADS, 2) keys_kernel(
             continue;
         store_rows(dk, scale, (T *)p.dqkv + part_at<T>(p, w, 0, 1), step, tile * 16, p.t);
         store_rows(dv, one, (T *)p.dqkv + part_at<T>(p, w, 0, 2), step, tile * 16, p.t);
+        if (!p.sums)
+            continue;
+        add_columns(columns[0][warp], dk, SCALE, tile * 16, p.t);
+        add_columns(columns[1][warp], dv, 1.0f, tile * 16, p.t);
     }
+    if (!p.sums)
+        return;
+    store_columns(p, w, 1, columns[0]);
+    store_columns(p, w, 2, columns[1]);
 #endif
 }
 
@@ -410,6 +508,10 @@ npos_status launch(npi_device *dev, const npi_attention *p, void (*kernel)(npi_a
 template <typename T>
 npos_status npi_attention_mma_forward(npi_device *dev, const npi_attention *p) {
     return launch(dev, p, forward_kernel<T>);
+}
+
+bool npi_attention_sums(const npi_attention *p) {
+    return p->head == HEAD && p->rows == p->t && p->t <= ROUNDS * WARPS * 16; /* one block a head */
 }
 
 template <typename T>

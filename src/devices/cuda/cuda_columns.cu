@@ -1,7 +1,9 @@
 #include "devices/cuda/cuda_columns.cuh"
 
-enum { COLUMNS = 32, ROWS = 8 };
+enum { COLUMNS = 32, FEW = 8, MANY = 32, MANY_PARTS = 256 };
 
+/* A block of COLUMNS x ROWS threads to COLUMNS columns. */
+template <int ROWS>
 static __global__ void finish_columns(int parts, int64_t first, int64_t columns,
                                       const float *partial, float *to_first, float *to_second) {
     __shared__ double shared[ROWS][COLUMNS];
@@ -25,9 +27,11 @@ static __global__ void finish_columns(int parts, int64_t first, int64_t columns,
 npos_status npi_finish_columns(npi_device *dev, int parts, int64_t first, int64_t second,
                                const float *partial, float *to_first, float *to_second) {
     int64_t columns = first + second;
+    const bool many = parts >= MANY_PARTS; /* a thread waits for each of its parts */
     if (columns > 0)
-        finish_columns<<<(unsigned)npi_ceil_div(columns, COLUMNS), dim3(COLUMNS, ROWS), 0,
-                         npi_cuda_stream(dev)>>>(parts, first, columns, partial, to_first,
-                                                 to_second);
+        (many ? finish_columns<MANY>
+              : finish_columns<FEW>)<<<(unsigned)npi_ceil_div(columns, COLUMNS),
+                                       dim3(COLUMNS, many ? MANY : FEW), 0, npi_cuda_stream(dev)>>>(
+            parts, first, columns, partial, to_first, to_second);
     return npi_cuda_launched(dev, "sums over rows");
 }

@@ -1,6 +1,7 @@
 /* 3x3 convolutions with 64 output channels on Hopper. */
 #include "devices/cuda/cuda_conv90.cuh"
 
+#include "devices/cuda/cuda_box.cuh"
 #include "devices/cuda/cuda_conv90_outlet.cuh"
 #include "devices/cuda/cuda_weights.cuh"
 
@@ -365,43 +366,15 @@ static conv_work work_of(const npi_conv90 *plan) {
     return {plan->n, plan->h, plan->w, plan->tiles, plan->bands, plan->band_rows, plan->units};
 }
 
-/* The driver's encoder, found at run time: the module does not link libcuda. */
-static npos_status encoder(decltype(&cuTensorMapEncodeTiled) *out) {
-    static void *found;
-    if (!found) {
-        cudaDriverEntryPointQueryResult result;
-        void *entry = NULL;
-        CUDA_TRY("finding cuTensorMapEncodeTiled",
-                 cudaGetDriverEntryPointByVersion("cuTensorMapEncodeTiled", &entry, 12000,
-                                                  cudaEnableDefault, &result));
-        if (result != cudaDriverEntryPointSuccess || !entry)
-            return npi_fail(NPOS_DEVICE, "the CUDA driver has no cuTensorMapEncodeTiled");
-        found = entry;
-    }
-    *out = (decltype(&cuTensorMapEncodeTiled))found;
-    return NPOS_OK;
-}
-
 /* Boxes of c channels, IMAGES images, `columns` columns and one row of n x h x w x c, in this order inside the box. */
 static npos_status encode(CUtensorMap *map, const npi_conv90 *plan, const void *data, int c,
                           int columns) {
-    decltype(&cuTensorMapEncodeTiled) call = NULL;
-    NPI_TRY(encoder(&call));
     const cuuint64_t pixel = (cuuint64_t)c * 2, row = pixel * (cuuint64_t)plan->w;
     const cuuint64_t dims[4] = {(cuuint64_t)c, (cuuint64_t)plan->n, (cuuint64_t)plan->w,
                                 (cuuint64_t)plan->h};
     const cuuint64_t strides[3] = {row * (cuuint64_t)plan->h, pixel, row};
     const cuuint32_t box[4] = {(cuuint32_t)c, IMAGES, (cuuint32_t)columns, 1};
-    const cuuint32_t steps[4] = {1, 1, 1, 1};
-    CUresult result = call(map, CU_TENSOR_MAP_DATA_TYPE_BFLOAT16, 4, (void *)data, dims, strides,
-                           box, steps, CU_TENSOR_MAP_INTERLEAVE_NONE,
-                           c == 64 ? CU_TENSOR_MAP_SWIZZLE_128B : CU_TENSOR_MAP_SWIZZLE_NONE,
-                           CU_TENSOR_MAP_L2_PROMOTION_L2_128B, CU_TENSOR_MAP_FLOAT_OOB_FILL_NONE);
-    return result == CUDA_SUCCESS
-               ? NPOS_OK
-               : npi_fail(NPOS_DEVICE,
-                          "tensor map of %d x %d x %d x %d at %p: the driver refuses it (%d)",
-                          plan->n, plan->h, plan->w, c, data, (int)result);
+    return npi_cuda_box(map, CU_TENSOR_MAP_DATA_TYPE_BFLOAT16, data, dims, strides, box, c == 64);
 }
 
 static npos_status pack(const npi_unit_params *params, int w_c, int c, void *forward,
