@@ -9,7 +9,7 @@ import os
 HERE = os.path.dirname(os.path.abspath(__file__))
 RUNS = [("paper's recipe", "cifar10-100e-", (0, 1, 2), "#c0392b"), ("CIDER", "cifar10-100e-cider-", (0, 1, 2), "#7f8c8d"),
         ("VOS", "cifar10-100e-vos-", (0, 1, 2), "#b7950b"), ("clipped", "cifar10-100e-clipped-", (0, 1, 2), "#2471a3"),
-        ("held 2 epochs", "cifar10-100e-held2-", (0, 1, 2), "#7d3c98"), ("cifar10-steady", "cifar10-steady-", (0, 1), "#1e8449")]
+        ("held 2 epochs", "cifar10-100e-held2-", (0, 1, 2), "#7d3c98"), ("cifar10-steady", "cifar10-steady-", (0, 1, 2), "#1e8449")]
 LOSSES = ("paper's recipe", "clipped", "held 2 epochs", "cifar10-steady")
 YARDSTICK = {"dtd": 87.60, "tin": 84.30, "mnist": 88.57}
 W, H, TOP, BOTTOM = 1080, 400, 50, 350
