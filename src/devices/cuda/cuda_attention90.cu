@@ -1,10 +1,11 @@
 /* Attention in 16 bits on Hopper's matrix units (sm_90a), heads of 64, sequences of LEAST to MOST rows: those of a
  * ViT-B/16 at 224 x 224 have 197.
  *
- * One block a multiprocessor goes through heads of sequences.  Its last warp has the copy engine bring q, k and v of a
+ * One block a multiprocessor goes through heads of sequences.  Another warp has the copy engine bring q, k and v of a
  * head, each as MOST rows, ahead of the warpgroups, which take 64 queries at a time: all scores of a query are in
  * registers at once (64 x MOST sums), so softmax needs no running maxima, and what it leaves is, packed in pairs, the
- * first factor of the product with v.  While one warpgroup takes exponentials the other multiplies. */
+ * first factor of the product with v.  The warpgroups take turns with the matrix units: while one takes exponentials the
+ * other multiplies its weights by v and its next queries by k. */
 #include "devices/cuda/cuda_attention.cuh"
 #include "devices/cuda/cuda_box.cuh"
 #include "devices/cuda/cuda_sm90.cuh"
@@ -20,8 +21,9 @@ enum {
     STAGE = 3 * PART,
     STAGES = 2,
     WARPGROUPS = 2,
-    PRODUCER = WARPGROUPS * 4, /* the warp that feeds the others */
-    THREADS = PRODUCER * 32 + 32,
+    TILES = 2,                 /* of 64 queries, of a head: a warpgroup's */
+    PRODUCER = WARPGROUPS * 4, /* the warp that feeds the others, first of a warpgroup */
+    THREADS = PRODUCER * 32 + 128,
     ALIGN = 1024,
     BYTES = ALIGN + STAGES * STAGE + 2 * STAGES * 8
 };
@@ -138,6 +140,40 @@ __device__ __forceinline__ void soften(float (&s)[SCORES], int t, float (&lse)[2
 
 #endif
 
+#ifdef NPI_SM90A
+
+/* The matrix units are this warpgroup's; or, with `arrive`, the other one's. */
+__device__ __forceinline__ void take_turn(int warpgroup, bool arrive) {
+    if (arrive)
+        npi_named_arrive(1 + (warpgroup ^ 1), PRODUCER * 32);
+    else
+        npi_named_barrier(1 + warpgroup, PRODUCER * 32);
+}
+
+/* Stores 64 rows of a head from `first` on, as they lie in registers, times each row's factor; and lse. */
+template <typename T>
+__device__ __forceinline__ void store_tile(const npi_attention &p, int unit, int first,
+                                           const float (&o)[HEAD / 2], const float (&factor)[2],
+                                           const float (&lse)[2]) {
+    const int lane = (int)threadIdx.x % 32, width = p.heads * HEAD;
+    T *const out =
+        (T *)p.a + (int64_t)(unit / p.heads) * p.t * width + unit % p.heads * HEAD + 2 * (lane % 4);
+#pragma unroll
+    for (int half = 0; half < 2; half++) {
+        const int r = first + (int)threadIdx.x % 128 / 32 * 16 + lane / 4 + 8 * half;
+        if (r >= p.t)
+            continue;
+        if (p.lse && lane % 4 == 0)
+            p.lse[(int64_t)unit * p.t + r] = lse[half];
+#pragma unroll
+        for (int j = 0; j < 8; j++)
+            *(uint32_t *)(out + (int64_t)r * width + 8 * j) = pair(
+                o[4 * j + 2 * half] * factor[half], o[4 * j + 2 * half + 1] * factor[half], T());
+    }
+}
+
+#endif
+
 /* map: qkv as [n][t][3 x width]. */
 template <typename T>
 __global__ void __launch_bounds__(THREADS, 1)
@@ -147,7 +183,7 @@ __global__ void __launch_bounds__(THREADS, 1)
     const uint32_t base = (npi_shared(raw) + ALIGN - 1) & ~(uint32_t)(ALIGN - 1);
     const uint32_t full = base + STAGES * STAGE, empty = full + STAGES * 8;
     const int warp = npi_warp(), lane = (int)threadIdx.x % 32;
-    const int width = p.heads * HEAD, units = p.n * p.heads;
+    const int units = p.n * p.heads;
     if (threadIdx.x == 0) {
         for (int i = 0; i < STAGES; i++) {
             npi_barrier_init(full + i * 8, 1);
@@ -157,72 +193,89 @@ __global__ void __launch_bounds__(THREADS, 1)
     }
     __syncthreads();
     uint32_t stage = 0, parity = 0;
-    if (warp == PRODUCER) {
-        for (int u = (int)blockIdx.x; lane == 0 && u < units; u += (int)gridDim.x) {
+    if (warp >= PRODUCER) {
+        npi_registers_fewer<40>();
+        const bool feeds = warp == PRODUCER && lane == 0;
+        for (int u = (int)blockIdx.x; feeds && u < units; u += (int)gridDim.x) {
             npi_barrier_wait(empty + stage * 8, parity ^ 1);
             npi_barrier_expect(full + stage * 8, STAGE);
             for (int part = 0; part < 3; part++)
                 npi_box_load(base + stage * STAGE + part * PART, &map,
-                             part * width + u % p.heads * HEAD, 0, u / p.heads, 0,
+                             (part * p.heads + u % p.heads) * HEAD, 0, u / p.heads, 0,
                              full + stage * 8);
             stage = (stage + 1) % STAGES;
             parity ^= stage == 0;
         }
         return;
     }
-    const int row = warp % 4 * 16 + lane / 4; /* of a tile, and 8 further */
-#pragma unroll 1
-    for (int u = (int)blockIdx.x; u < units; u += (int)gridDim.x) {
-        const int64_t sequence = u / p.heads;
-        const uint32_t queries = base + stage * STAGE, keys = queries + PART;
-        const uint64_t k = npi_operand(keys, 16, 1024, 1),
-                       v = npi_operand(keys + PART, 16, 1024, 1);
-        T *const out = (T *)p.a + sequence * p.t * width + u % p.heads * HEAD;
-        npi_barrier_wait(full + stage * 8, parity);
-#pragma unroll 1
-        for (int first = warp / 4 * 64; first < p.t; first += WARPGROUPS * 64) {
-            /* rows past MOST are keys: nothing is made of them */
-            const uint64_t q = npi_operand(queries + (uint32_t)first * HEAD * 2, 16, 1024, 1);
-            float s[SCORES], o[HEAD / 2], lse[2], factor[2];
-            npi_wgmma_fence();
+    npi_registers_more<232>();
+    const int warpgroup = warp / 4, heads = (units - (int)blockIdx.x - 1) / (int)gridDim.x + 1;
+    float s[SCORES], o[HEAD / 2], lse[2], factor[2];
+    uint32_t w[MOST / 16][4];
+    /* Rows of q past MOST are k: nothing is made of them. */
+    const auto multiply_keys = [&](uint32_t at, int tile) {
+        const uint32_t first = (uint32_t)(warpgroup + tile * WARPGROUPS) * 64;
+        const uint64_t q = npi_operand(at + first * HEAD * 2, 16, 1024, 1),
+                       k = npi_operand(at + PART, 16, 1024, 1);
 #pragma unroll
-            for (int i = 0; i < 4; i++)
-                score(s, q + i * 2, k + i * 2, i > 0, T());
-            npi_wgmma_commit();
-            npi_wgmma_wait<0>();
-            soften(s, p.t, lse, factor);
-            uint32_t w[MOST / 16][4];
+        for (int i = 0; i < 4; i++)
+            score(s, q + i * 2, k + i * 2, i > 0, T());
+        npi_wgmma_commit();
+    };
+    if (warpgroup == 1)
+        take_turn(warpgroup, true); /* the first one is the other's */
+    npi_barrier_wait(full, 0);
+    take_turn(warpgroup, false);
+    npi_wgmma_fence();
+    multiply_keys(base, 0);
+    take_turn(warpgroup, true);
+    npi_wgmma_wait<0>();
+    const int tiles = TILES * heads;
+    /* Tile i, whose scores are in s; and, but for the last one, the scores of the next. */
+    const auto finish = [&]<bool last>(int i) {
+        const int tile = i % TILES, unit = (int)blockIdx.x + i / TILES * (int)gridDim.x;
+        const uint32_t at = base + stage * STAGE;
+        npi_settle(s);
+        soften(s, p.t, lse, factor);
 #pragma unroll
-            for (int i = 0; i < MOST / 16; i++)
+        for (int k = 0; k < MOST / 16; k++)
 #pragma unroll
-                for (int e = 0; e < 4; e++)
-                    w[i][e] = pair(s[8 * i + 2 * e], s[8 * i + 2 * e + 1], T());
-            npi_wgmma_fence();
-#pragma unroll
-            for (int i = 0; i < MOST / 16; i++)
-                add_values(o, w[i], v + i * (16 * HEAD * 2 / 16), i > 0, T());
-            npi_wgmma_commit();
-            npi_wgmma_wait<0>();
-#pragma unroll
-            for (int half = 0; half < 2; half++) {
-                const int r = first + row + 8 * half;
-                if (r >= p.t)
-                    continue;
-                if (p.lse && lane % 4 == 0)
-                    p.lse[(int64_t)u * p.t + r] = lse[half];
-#pragma unroll
-                for (int j = 0; j < 8; j++)
-                    *(uint32_t *)(out + (int64_t)r * width + 8 * j + 2 * (lane % 4)) =
-                        pair(o[4 * j + 2 * half] * factor[half],
-                             o[4 * j + 2 * half + 1] * factor[half], T());
-            }
+            for (int e = 0; e < 4; e++)
+                w[k][e] = pair(s[8 * k + 2 * e], s[8 * k + 2 * e + 1], T());
+        uint32_t next = stage, next_parity = parity;
+        if (!last && tile == TILES - 1) {
+            next = (stage + 1) % STAGES;
+            next_parity ^= next == 0;
+            npi_barrier_wait(full + next * 8, next_parity);
         }
-        __syncwarp();
-        if (lane == 0)
-            npi_barrier_arrive(empty + stage * 8);
-        stage = (stage + 1) % STAGES;
-        parity ^= stage == 0;
-    }
+        const uint64_t v = npi_operand(at + 2 * PART, 16, 1024, 1);
+        take_turn(warpgroup, false);
+        npi_wgmma_fence();
+#pragma unroll
+        for (int k = 0; k < MOST / 16; k++)
+            add_values(o, w[k], v + k * (16 * HEAD * 2 / 16), k > 0, T());
+        npi_wgmma_commit();
+        if constexpr (!last)
+            multiply_keys(base + next * STAGE, (tile + 1) % TILES);
+        if (!last || warpgroup == 0) /* nobody waits for the very last turn */
+            take_turn(warpgroup, true);
+        npi_wgmma_wait<last ? 0 : 1>();
+        npi_settle(o);
+        if (tile == TILES - 1) {
+            __syncwarp();
+            if (lane == 0)
+                npi_barrier_arrive(empty + stage * 8);
+        }
+        store_tile<T>(p, unit, (warpgroup + tile * WARPGROUPS) * 64, o, factor, lse);
+        if constexpr (!last)
+            npi_wgmma_wait<0>();
+        stage = next;
+        parity = next_parity;
+    };
+#pragma unroll 1
+    for (int i = 0; i + 1 < tiles; i++)
+        finish.template operator()<false>(i);
+    finish.template operator()<true>(tiles - 1);
 #endif
 }
 

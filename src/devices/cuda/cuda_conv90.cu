@@ -42,17 +42,6 @@ template <int C, int KIND> struct run_sizes : sizes<C> {
     static_assert(run_bytes <= 227 * 1024, "a block's shared memory");
 };
 
-#ifdef NPI_SM90A
-
-/* The registers' values are final: none of their uses may move above. */
-template <int COUNT> static __device__ __forceinline__ void settle(float (&d)[COUNT]) {
-#pragma unroll
-    for (int i = 0; i < COUNT; i++)
-        asm volatile("" : "+f"(d[i])::"memory");
-}
-
-#endif
-
 /* One block a multiprocessor: warpgroup i makes columns 8i .. 8i + 7 of the units, the last warp fetches rows. */
 template <int C, int KIND>
 static __global__ void __launch_bounds__(RUN_THREADS, 1)
@@ -146,7 +135,7 @@ static __global__ void __launch_bounds__(RUN_THREADS, 1)
             if (y - 2 >= unit.first)
                 outlet.emit(out, work, inputs, unit, y - 2);
             npi_wgmma_wait<0>();
-            settle(acc);
+            npi_settle(acc);
             if (lane == 0)
                 npi_barrier_arrive(empty + place.stage * 8);
             place.next(size::stages);
@@ -259,7 +248,7 @@ static __global__ void __launch_bounds__(GRADIENT_THREADS, 1)
             place.next(stages);
         }
         npi_wgmma_wait<0>();
-        settle(acc);
+        npi_settle(acc);
         while (done.stage != place.stage || done.parity != place.parity) {
             if (lane == 0)
                 npi_barrier_arrive(empty + done.stage * 8);

@@ -53,6 +53,11 @@ static __device__ __forceinline__ void npi_named_barrier(int id, int threads) {
     asm volatile("bar.sync %0, %1;" ::"r"(id), "r"(threads) : "memory");
 }
 
+/* Arrives at such a barrier and goes on. */
+static __device__ __forceinline__ void npi_named_arrive(int id, int threads) {
+    asm volatile("bar.arrive %0, %1;" ::"r"(id), "r"(threads) : "memory");
+}
+
 /* Registers of this warpgroup's threads from now on: all of its warps call it, in the one branch of the kernel that is
  * theirs. */
 template <int COUNT> static __device__ __forceinline__ void npi_registers_more(void) {
@@ -202,6 +207,13 @@ static __device__ __forceinline__ void npi_wgmma_commit(void) {
 
 template <int PENDING> static __device__ __forceinline__ void npi_wgmma_wait(void) {
     asm volatile("wgmma.wait_group.sync.aligned %0;" ::"n"(PENDING) : "memory");
+}
+
+/* The registers' values are final: none of their uses may move above. */
+template <int COUNT> static __device__ __forceinline__ void npi_settle(float (&d)[COUNT]) {
+#pragma unroll
+    for (int i = 0; i < COUNT; i++)
+        asm volatile("" : "+f"(d[i])::"memory");
 }
 
 /* d += A * B over 16 of K, by the 128 threads of a warpgroup.  Thread t holds of row 16 (t / 32) + (t % 32) / 4 (d[4j],
