@@ -510,8 +510,11 @@ npos_status npi_attention_mma_forward(npi_device *dev, const npi_attention *p) {
     return launch(dev, p, forward_kernel<T>);
 }
 
-bool npi_attention_sums(const npi_attention *p) {
-    return p->head == HEAD && p->rows == p->t && p->t <= ROUNDS * WARPS * 16; /* one block a head */
+int npi_attention_sums(npi_device *dev, const npi_attention *p) {
+    const bool whole = p->t <= ROUNDS * WARPS * 16; /* one block a head */
+    return npi_attention90_serves(dev, p)                ? NPI_ATTENTION_PARTS
+           : p->head == HEAD && p->rows == p->t && whole ? 1
+                                                         : 0;
 }
 
 template <typename T>
