@@ -23,6 +23,16 @@ enum {
     NPI_STRIP = 384         /* no more columns are screened before their pairs are measured */
 };
 
+/* The columns of a strip that passed for one row, and their products where these are whole.  What is
+ * written at a time lies in one cache line mostly. */
+typedef struct npi_hit {
+    int32_t column, product;
+} npi_hit;
+typedef struct npi_hits {
+    _Alignas(64) int count;
+    npi_hit hit[NPI_STRIP + 3];
+} npi_hits;
+
 /* A row in two bytes a number: from[i] is about scale (high[i] + low[i] / NPI_LOW). */
 enum { NPI_LOW = 254 };
 typedef struct npi_rounded {
@@ -41,9 +51,9 @@ typedef struct npi_math_bytes {
     /* Rounds a row of finite numbers; no byte is -128.  The sums of squares are those of the bytes
      * within 1e-4 of themselves, but for what rounding in float32 adds to the numbers. */
     void (*round)(size_t n, const float *from, int8_t *high, int8_t *low, npi_rounded *to);
-    /* to[i] = sum over p < n of a[p] b[row[i] n + p], i < count; n is a multiple of 64, rows begin
-     * on cache lines, `to` has room for three more. */
-    void (*dots)(size_t n, const uint8_t *a, const int8_t *b, int count, const int32_t *row,
+    /* to[i] = sum over p < n of a[p] b[hit[i].column n + p], i < count; n is a multiple of 64, rows
+     * begin on cache lines. */
+    void (*dots)(size_t n, const uint8_t *a, const int8_t *b, int count, const npi_hit *hit,
                  int32_t *to);
     void (*enter)(void), (*leave)(void); /* around a thread's tiles; may be NULL */
 } npi_math_bytes;
@@ -58,11 +68,6 @@ typedef struct npi_screen_columns {
         error[NPI_PANEL_COLUMNS];
     float norm, slack; /* of all columns */
 } npi_screen_columns;
-/* The columns of a strip that passed for one row, and their products where these are whole. */
-typedef struct npi_hits {
-    int count;
-    int32_t column[NPI_STRIP + 3], product[NPI_STRIP + 3];
-} npi_hits;
 
 typedef struct npi_math {
     int mr, nr;
@@ -75,7 +80,10 @@ typedef struct npi_math {
     int (*count_above)(int n, const float *x, float limit);
     /* Copies the x[i] with low < x[i] <= high to `to` (room for n + 16) in order; their number. */
     int (*gather_between)(int n, const float *x, float low, float high, float *to);
-    /* Appends first + j to the columns of hits[i], i < rows, for each j < columns
+    /* Keeps the entries i with lower[i] >= least, in order (up to 16 more may be written); their
+     * number. */
+    int (*keep)(int n, float least, float *lower, float *upper, int32_t *index);
+    /* Appends column first + j to hits[i], i < rows, for each j < columns
      * (<= NPI_PANEL_COLUMNS) but those where
      *     factor[i] (scale[j] c - offset[j]) - square[j] + norm[i] error[j]
      *         < base[i] - error[i] norm - slack

@@ -72,6 +72,7 @@ const npi_math npi_math_amx = {
               .leave = leave},
     .count_above = count_above,
     .gather_between = gather_between,
+    .keep = keep,
     .screen = screen,
     .near = near,
     .centre = loop_centre,

@@ -74,6 +74,23 @@ static int gather_between(int n, const float *x, float low, float high, float *t
     return count;
 }
 
+static int keep(int n, float least, float *lower, float *upper, int32_t *index) {
+    const __m512 t = _mm512_set1_ps(least);
+    int kept = 0;
+    for (int i = 0; i < n; i += 16) {
+        const __mmask16 there = first_lanes(n - i);
+        __m512 l = _mm512_maskz_loadu_ps(there, lower + i),
+               u = _mm512_maskz_loadu_ps(there, upper + i);
+        __m512i x = _mm512_maskz_loadu_epi32(there, index + i);
+        __mmask16 m = _mm512_mask_cmp_ps_mask(there, l, t, _CMP_GE_OQ);
+        _mm512_storeu_ps(lower + kept, _mm512_maskz_compress_ps(m, l));
+        _mm512_storeu_ps(upper + kept, _mm512_maskz_compress_ps(m, u));
+        _mm512_storeu_si512(index + kept, _mm512_maskz_compress_epi32(m, x));
+        kept += __builtin_popcount(m);
+    }
+    return kept;
+}
+
 /* The columns whose bits are set, with their products; four and more are seldom set. */
 static inline void take_hits(npi_hits *to, uint64_t passed, int first, const int32_t *product) {
     const uint64_t last = UINT64_C(1) << (NPI_PANEL_COLUMNS - 1);
@@ -81,15 +98,13 @@ static inline void take_hits(npi_hits *to, uint64_t passed, int first, const int
 #pragma GCC unroll 3
     for (int i = 0; i < 3; i++) { /* without branches: they would be guessed wrongly */
         int at = __builtin_ctzll(passed | last);
-        to->column[count] = first + at;
-        to->product[count] = product[at];
+        to->hit[count] = (npi_hit){first + at, product[at]};
         count += passed != 0;
         passed &= passed - 1;
     }
     for (; passed; passed &= passed - 1) {
         int at = __builtin_ctzll(passed);
-        to->column[count] = first + at;
-        to->product[count++] = product[at];
+        to->hit[count++] = (npi_hit){first + at, product[at]};
     }
     to->count = count;
 }

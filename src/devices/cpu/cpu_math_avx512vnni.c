@@ -38,6 +38,7 @@ const npi_math npi_math_avx512vnni = {
               .dots = dots_bytes},
     .count_above = count_above,
     .gather_between = gather_between,
+    .keep = keep,
     .screen = screen,
     .near = near,
     .centre = loop_centre,

@@ -58,34 +58,48 @@ static void round_bytes(size_t n, const float *from, int8_t *high, int8_t *low, 
     to->precise = (double)_mm512_reduce_add_ps(r.precise);
 }
 
-/* Four rows at a time, the last one repeated: their chains of sums overlap. */
-static void dots_bytes(size_t n, const uint8_t *a, const int8_t *b, int count, const int32_t *row,
-                       int32_t *to) {
-    for (int r = 0; r < count; r += 4) {
-        const int8_t *from[4];
-        __m512i sum[4];
-        __m256i half[4];
+/* Products of `rows` rows, a constant: their chains of sums overlap. */
+static inline __attribute__((always_inline)) void
+dots_some(int rows, size_t n, const uint8_t *a, const int8_t *b, const npi_hit *hit, int32_t *to) {
+    const int8_t *from[4];
+    __m512i sum[4];
 #pragma GCC unroll 4
-        for (int l = 0; l < 4; l++) {
-            from[l] = b + (size_t)row[r + l < count ? r + l : count - 1] * n;
-            sum[l] = _mm512_setzero_si512();
-        }
-        for (size_t p = 0; p < n; p += 64) {
-            __m512i x = _mm512_load_si512(a + p);
-#pragma GCC unroll 4
-            for (int l = 0; l < 4; l++)
-                sum[l] = _mm512_dpbusd_epi32(sum[l], x, _mm512_load_si512(from[l] + p));
-        }
-#pragma GCC unroll 4
-        for (int l = 0; l < 4; l++)
-            half[l] = _mm256_add_epi32(_mm512_castsi512_si256(sum[l]),
-                                       _mm512_extracti64x4_epi64(sum[l], 1));
-        __m256i sums = _mm256_hadd_epi32(_mm256_hadd_epi32(half[0], half[1]),
-                                         _mm256_hadd_epi32(half[2], half[3]));
-        _mm_storeu_si128(
-            (__m128i *)(void *)(to + r),
-            _mm_add_epi32(_mm256_castsi256_si128(sums), _mm256_extracti128_si256(sums, 1)));
+    for (int l = 0; l < rows; l++) {
+        from[l] = b + (size_t)hit[l].column * n;
+        sum[l] = _mm512_setzero_si512();
     }
+    for (size_t p = 0; p < n; p += 64) {
+        __m512i x = _mm512_load_si512(a + p);
+#pragma GCC unroll 4
+        for (int l = 0; l < rows; l++)
+            sum[l] = _mm512_dpbusd_epi32(sum[l], x, _mm512_load_si512(from[l] + p));
+    }
+    if (rows < 4) {
+#pragma GCC unroll 4
+        for (int l = 0; l < rows; l++)
+            to[l] = _mm512_reduce_add_epi32(sum[l]);
+        return;
+    }
+    __m256i half[4];
+#pragma GCC unroll 4
+    for (int l = 0; l < 4; l++)
+        half[l] =
+            _mm256_add_epi32(_mm512_castsi512_si256(sum[l]), _mm512_extracti64x4_epi64(sum[l], 1));
+    __m256i sums =
+        _mm256_hadd_epi32(_mm256_hadd_epi32(half[0], half[1]), _mm256_hadd_epi32(half[2], half[3]));
+    _mm_storeu_si128((__m128i *)(void *)to, _mm_add_epi32(_mm256_castsi256_si128(sums),
+                                                          _mm256_extracti128_si256(sums, 1)));
+}
+
+static void dots_bytes(size_t n, const uint8_t *a, const int8_t *b, int count, const npi_hit *hit,
+                       int32_t *to) {
+    int r = 0;
+    for (; r + 4 <= count; r += 4)
+        dots_some(4, n, a, b, hit + r, to + r);
+    for (; r + 2 <= count; r += 2)
+        dots_some(2, n, a, b, hit + r, to + r);
+    if (r < count)
+        dots_some(1, n, a, b, hit + r, to + r);
 }
 
 #endif

@@ -73,14 +73,7 @@ void npi_list_shorten(const npi_knn *s, int q, int rank, float *spare) {
     if (!(kth < limit))
         kth = limit;
     atomic_store_explicit(&l->limit, kth, memory_order_relaxed);
-    float least = -npi_beyond(kth);
-    int kept = 0;
-    for (int j = 0; j < count; j++) {
-        upper[kept] = upper[j];
-        lower[kept] = lower[j];
-        index[kept] = index[j];
-        kept += lower[kept] >= least;
-    }
+    const int kept = s->math->keep(count, -npi_beyond(kth), lower, upper, index);
     atomic_store_explicit(&l->count, kept, memory_order_relaxed);
     atomic_store_explicit(&l->full, kept + (kept < 4 * GROW ? GROW : kept / 4),
                           memory_order_relaxed);
@@ -102,7 +95,7 @@ static void measure(const search *a, const npi_strip *strip, int q, const npi_hi
     }
     int32_t row[NPI_STRIP];
     for (int j = 0; j < hits->count; j++)
-        row[j] = strip->row[hits->column[j]];
+        row[j] = strip->row[hits->hit[j].column];
     s->math->near((size_t)s->dim, s->queries + (ptrdiff_t)q * s->dim, s->bank, hits->count, row,
                   upper);
     for (int j = 0; j < hits->count; j++) {
@@ -128,7 +121,7 @@ static void append(search *a, const npi_strip *strip, int q, const npi_hits *hit
     for (int j = 0; j < hits->count; j++) {
         upper[count] = -far[j];
         lower[count] = -near[j];
-        index[count] = strip->row[hits->column[j]];
+        index[count] = strip->row[hits->hit[j].column];
         count += near[j] <= limit;
     }
     atomic_store_explicit(&l->count, count, memory_order_relaxed);
@@ -187,7 +180,7 @@ static void take_strip(search *s, npi_strip *strip, int64_t number, float *spare
             if (!s->screened)
                 hits->count = strip->rows;
             for (int j = 0; !s->screened && j < strip->rows; j++)
-                hits->column[j] = j;
+                hits->hit[j].column = j;
             if (hits->count > 0 &&
                 !atomic_load_explicit(&knn->lists[begin + i].lost, memory_order_relaxed))
                 append(s, strip, begin + i, hits, spare);
