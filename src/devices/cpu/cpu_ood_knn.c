@@ -11,7 +11,7 @@ enum {
     HELD = 4 << 20,    /* candidates of all queries at a time, at most */
     FIRST = 64,        /* rows of the first strip, all of whose pairs pass */
     RUN = 16,     /* neighbouring rows that stay together: their reading from memory is a stream */
-    GROW = 32,    /* entries by which a list grows at least before it is shortened */
+    GROW = 16,    /* entries by which a list grows at least before it is shortened */
     SAMPLE = 256, /* rows that choose the centre */
     NARROW = 32   /* two bytes' margin is to be less than this part of the limit */
 };
@@ -56,7 +56,7 @@ static int rank_of(const npi_knn *s, int64_t seen) {
     double part = (double)seen / (double)s->m, x = part * s->k;
     if (part >= 1.0)
         return s->k;
-    double rank = x + 4.0 * sqrt(x * (1.0 - part)) + 4.0;
+    double rank = x + 4.0 * sqrt(x * (1.0 - part)) + 3.0;
     return rank < s->k ? (int)rank : s->k;
 }
 
@@ -150,19 +150,16 @@ static void fetch_lists(const npi_knn *s, int begin, int there) {
     }
 }
 
-/* Strip number `number` of the bank against all queries. */
-static void take_strip(search *s, npi_strip *strip, int64_t number, float *spare) {
+/* The next `rows` bank rows after those `seen`, against the panels of queries `panel` to `end`. */
+static void take_strip(search *s, npi_strip *strip, int64_t seen, int rows, int panel, int end,
+                       float *spare) {
     const npi_knn *knn = &s->knn;
-    const int64_t first = number > 0 ? (number - 1) * s->step + FIRST : 0, rest = knn->m - first;
-    const int most = number > 0 ? s->step : FIRST;
-    strip->rows = rest < most ? (int)rest : most;
-    /* before any of their pairs can be in a list: what a list has seen is never more */
-    atomic_fetch_add(&s->taken, strip->rows);
+    strip->rows = rows;
     for (int j = 0; j < strip->rows; j++)
-        strip->row[j] = row_at(s, first + j);
+        strip->row[j] = row_at(s, seen + j);
     if (s->screened)
         npi_screen_pack(&s->screen, strip, knn->bank);
-    for (int panel = 0; panel < s->panels; panel++) {
+    for (; panel < end; panel++) {
         int begin = panel * s->screen.mr, there = knn->n - begin;
         there = there < s->screen.mr ? there : s->screen.mr;
         if (s->screened) {
@@ -188,6 +185,36 @@ static void take_strip(search *s, npi_strip *strip, int64_t number, float *spare
     }
 }
 
+/* Begins with the next strip, of *rows (0: none are left); how many came before.  Strips are short
+ * at first, while limits fall fast, and at last, so that threads end together. */
+static int64_t next_strip(search *s, int *rows) {
+    int64_t seen = atomic_load(&s->taken);
+    do {
+        const int64_t rest = s->knn.m - seen, part = (seen < rest ? seen : rest) / s->threads;
+        int most = part < s->step ? (int)part / NPI_PANEL_COLUMNS * NPI_PANEL_COLUMNS : s->step;
+        most = most < NPI_PANEL_COLUMNS ? NPI_PANEL_COLUMNS : most;
+        *rows = rest < most ? (int)rest : most;
+        /* before any of their pairs can be in a list: what a list has seen is never more */
+    } while (!atomic_compare_exchange_weak(&s->taken, &seen, seen + *rows));
+    return seen;
+}
+
+/* All strips, by all threads: of the first one, each has a part of the queries. */
+static void take_strips(search *s, npi_strip *strip, int thread, int threads, float *spare) {
+    const int begin = (int)((int64_t)s->panels * thread / threads);
+    const int end = (int)((int64_t)s->panels * (thread + 1) / threads);
+    int rows = s->knn.m < FIRST ? (int)s->knn.m : FIRST;
+    if (begin < end)
+        take_strip(s, strip, 0, rows, begin, end, spare);
+#pragma omp barrier
+    for (;;) {
+        const int64_t seen = next_strip(s, &rows);
+        if (rows == 0)
+            break;
+        take_strip(s, strip, seen, rows, 0, s->panels, spare);
+    }
+}
+
 static void start_query(search *s, int q) {
     npi_list *l = &s->knn.lists[q];
     const float *row = s->knn.queries + (ptrdiff_t)q * s->knn.dim;
@@ -210,8 +237,7 @@ static void one_chunk(search *s, answer to) {
     npi_knn *knn = &s->knn;
     const npi_math_bytes *bytes = &knn->math->bytes;
     const bool tiles = s->screened && s->screen.bytes;
-    atomic_store(&s->taken, 0);
-    const int64_t strips = (knn->m - FIRST + 2 * s->step - 1) / s->step;
+    atomic_store(&s->taken, knn->m < FIRST ? knn->m : FIRST);
 #pragma omp parallel num_threads(s->threads)
     {
         const size_t thread = (size_t)omp_get_thread_num();
@@ -228,11 +254,10 @@ static void one_chunk(search *s, answer to) {
         }
         if (tiles && bytes->enter)
             bytes->enter();
-#pragma omp for schedule(monotonic : dynamic)
-        for (int64_t number = 0; number < strips; number++)
-            take_strip(s, strip, number, spare);
+        take_strips(s, strip, (int)thread, omp_get_num_threads(), spare);
         if (tiles && bytes->leave)
             bytes->leave();
+#pragma omp barrier
 #pragma omp for schedule(dynamic, 4)
         for (int q = 0; q < knn->n; q++) {
             float kth = npi_nearest(knn, q, to.all, spare, rows);
