@@ -46,8 +46,9 @@ typedef struct npi_math_bytes {
     int mr, nr;      /* rows and columns of a tile */
     int depth;       /* the depth is padded by zeros to a multiple of this */
     bool plain_rows; /* a rows panel is a[i * depth + p], not fours */
-    /* c[i * ldc + j] = sum over p < depth of a[p][i] b[p][j] */
-    void (*tile)(int depth, const uint8_t *a, const int8_t *b, int32_t *c, ptrdiff_t ldc);
+    /* c[i * ldc + j] = sum over p < depth of a[p][i] b[p][j], i < rows at least; all of c's tile may
+     * be written. */
+    void (*tile)(int rows, int depth, const uint8_t *a, const int8_t *b, int32_t *c, ptrdiff_t ldc);
     /* Rounds a row of finite numbers; no byte is -128.  The sums of squares are those of the bytes
      * within 1e-4 of themselves, but for what rounding in float32 adds to the numbers. */
     void (*round)(size_t n, const float *from, int8_t *high, int8_t *low, npi_rounded *to);

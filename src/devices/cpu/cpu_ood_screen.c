@@ -217,7 +217,7 @@ void npi_screen_panel(const npi_screen *s, npi_strip *strip, int panel, int ther
             if (j + nr == NPI_PANEL_COLUMNS)
                 fetch_hits(strip, there);
             if (s->bytes)
-                math->bytes.tile(s->depth, (const uint8_t *)rows, (const int8_t *)columns,
+                math->bytes.tile(there, s->depth, (const uint8_t *)rows, (const int8_t *)columns,
                                  (int32_t *)(void *)product + j, NPI_PANEL_COLUMNS);
             else
                 math->tile(s->depth, (const float *)(const void *)rows,
