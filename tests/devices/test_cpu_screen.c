@@ -89,6 +89,23 @@ static void test_bytes(void **state) {
             assert_int_equal(dots[j], sum);
         }
     }
+    enum { MOST = 32 }; /* columns of a panel */
+    int8_t *rows = get(MOST * WIDTH, 1), *panel = get(MOST * WIDTH, 1);
+    const int nr = bytes->nr;
+    assert_true(nr <= MOST);
+    for (int i = 0; i < MOST * WIDTH; i++)
+        rows[i] = (int8_t)(i * 13 % 255 - 127);
+    for (int there = -1; there <= nr; there++)
+        for (int depth = 64; depth <= WIDTH; depth += bytes->depth) {
+            memset(panel, 99, MOST * WIDTH);
+            bytes->pack(there, depth, rows, WIDTH, panel);
+            for (int i = 0; i < nr * WIDTH; i++) {
+                int p = i / (4 * nr) * 4 + i % 4, j = i / 4 % nr;
+                assert_int_equal(panel[i], p >= depth ? 99 : j < there ? rows[j * WIDTH + p] : 0);
+            }
+        }
+    npi_free(rows);
+    npi_free(panel);
     npi_free(a);
     npi_free(b);
 }

@@ -52,6 +52,9 @@ typedef struct npi_math_bytes {
     /* Rounds a row of finite numbers; no byte is -128.  The sums of squares are those of the bytes
      * within 1e-4 of themselves, but for what rounding in float32 adds to the numbers. */
     void (*round)(size_t n, const float *from, int8_t *high, int8_t *low, npi_rounded *to);
+    /* to = a columns panel, of rows that lie `row` bytes apart, on cache lines, and go on with zeros
+     * to the next one: column j is from[j * row + p], or zero for j >= there. */
+    void (*pack)(int there, int depth, const int8_t *from, size_t row, int8_t *to);
     /* to[i] = sum over p < n of a[p] b[hit[i].column n + p], i < count; n is a multiple of 64, rows
      * begin on cache lines. */
     void (*dots)(size_t n, const uint8_t *a, const int8_t *b, int count, const npi_hit *hit,

@@ -70,6 +70,7 @@ const npi_math npi_math_amx = {
               .plain_rows = true,
               .tile = tile_bytes,
               .round = round_bytes,
+              .pack = pack_bytes,
               .dots = dots_bytes,
               .enter = enter,
               .leave = leave},

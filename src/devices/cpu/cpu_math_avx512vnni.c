@@ -44,6 +44,7 @@ const npi_math npi_math_avx512vnni = {
               .depth = 4,
               .tile = tile_bytes,
               .round = round_bytes,
+              .pack = pack_bytes,
               .dots = dots_bytes},
     .count_above = count_above,
     .gather_between = gather_between,

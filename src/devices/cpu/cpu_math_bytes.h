@@ -58,6 +58,51 @@ static void round_bytes(size_t n, const float *from, int8_t *high, int8_t *low, 
     to->precise = (double)_mm512_reduce_add_ps(r.precise);
 }
 
+/* Exchanges rows and columns of 16 x 16 words: within fours of words, then fours of these. */
+static inline __attribute__((always_inline)) void turn_words(__m512i *x) {
+    __m512i y[16];
+#pragma GCC unroll 8
+    for (int i = 0; i < 16; i += 2) {
+        y[i] = _mm512_unpacklo_epi32(x[i], x[i + 1]);
+        y[i + 1] = _mm512_unpackhi_epi32(x[i], x[i + 1]);
+    }
+#pragma GCC unroll 4
+    for (int i = 0; i < 16; i += 4) {
+        x[i] = _mm512_unpacklo_epi64(y[i], y[i + 2]);
+        x[i + 1] = _mm512_unpackhi_epi64(y[i], y[i + 2]);
+        x[i + 2] = _mm512_unpacklo_epi64(y[i + 1], y[i + 3]);
+        x[i + 3] = _mm512_unpackhi_epi64(y[i + 1], y[i + 3]);
+    }
+#pragma GCC unroll 4
+    for (int i = 0; i < 4; i++) {
+        __m512i a = _mm512_shuffle_i32x4(x[i], x[i + 4], 0x44);
+        __m512i b = _mm512_shuffle_i32x4(x[i], x[i + 4], 0xee);
+        __m512i c = _mm512_shuffle_i32x4(x[i + 8], x[i + 12], 0x44);
+        __m512i d = _mm512_shuffle_i32x4(x[i + 8], x[i + 12], 0xee);
+        x[i] = _mm512_shuffle_i32x4(a, c, 0x88);
+        x[i + 4] = _mm512_shuffle_i32x4(a, c, 0xdd);
+        x[i + 8] = _mm512_shuffle_i32x4(b, d, 0x88);
+        x[i + 12] = _mm512_shuffle_i32x4(b, d, 0xdd);
+    }
+}
+
+static void pack_bytes(int there, int depth, const int8_t *from, size_t row, int8_t *to) {
+    for (int p = 0; p < depth; p += 64)
+        for (int first = 0; first < NR; first += 16) {
+            const int fours = depth - p < 64 ? (depth - p) / 4 : 16;
+            __m512i x[16];
+#pragma GCC unroll 16
+            for (int i = 0; i < 16; i++)
+                x[i] = first + i < there ? _mm512_load_si512(from + (size_t)(first + i) * row + p)
+                                         : _mm512_setzero_si512();
+            turn_words(x);
+#pragma GCC unroll 16
+            for (int i = 0; i < 16; i++)
+                if (i < fours)
+                    _mm512_store_si512(to + (p + 4 * i) * NR + 4 * first, x[i]);
+        }
+}
+
 /* Products of `rows` rows, a constant: their chains of sums overlap. */
 static inline __attribute__((always_inline)) void
 dots_some(int rows, size_t n, const uint8_t *a, const int8_t *b, const npi_hit *hit, int32_t *to) {

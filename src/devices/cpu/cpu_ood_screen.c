@@ -168,9 +168,8 @@ static void pack_columns(const npi_screen *s, npi_strip *strip, const float *ban
     int nr = s->bytes ? s->math->bytes.nr : s->math->nr;
     for (int i = 0; i < NPI_PANEL_COLUMNS / nr; i++) {
         if (s->bytes)
-            npi_pack_panel(nr, i, there, s->depth / 4, (const float *)(const void *)high,
-                           (ptrdiff_t)(2 * s->width / 4), 1,
-                           (float *)(void *)packed + (size_t)(i * nr) * (row / 4));
+            s->math->bytes.pack(there - i * nr, s->depth, high + (size_t)(i * nr) * 2 * s->width,
+                                2 * s->width, (int8_t *)packed + (size_t)(i * nr) * row);
         else
             npi_pack_panel(nr, i, there, s->dim, strip->centred, s->dim, 1,
                            (float *)(void *)packed + (size_t)(i * nr) * row);
