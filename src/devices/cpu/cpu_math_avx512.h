@@ -129,20 +129,24 @@ static void screen(int rows, int columns, const void *product, bool whole, const
         error[j] = _mm512_loadu_ps(c->error + 16 * j);
     }
     const int32_t *p = product;
+    uint64_t passed[NPI_PANEL_ROWS]; /* a wrong guess among the hits shall not cost these */
     for (int i = 0; i < rows; i++, p += NPI_PANEL_COLUMNS) {
         const __m512 f = _mm512_set1_ps(r->factor[i]), e = _mm512_set1_ps(r->norm[i]),
                      l = _mm512_set1_ps(limit[i]);
-        uint64_t passed = 0;
+        uint64_t bits = 0;
 #pragma GCC unroll 4
         for (int j = 0; j < PARTS; j++) {
             __m512i x = _mm512_loadu_si512(p + 16 * j);
             __m512 s = whole ? _mm512_cvtepi32_ps(x) : _mm512_castsi512_ps(x);
             s = _mm512_fmsub_ps(f, _mm512_fmsub_ps(s, scale[j], offset[j]), square[j]);
             s = _mm512_fmadd_ps(e, error[j], s);
-            passed |= (uint64_t)_mm512_cmp_ps_mask(s, l, _CMP_NLT_UQ) << 16 * j;
+            bits |= (uint64_t)_mm512_cmp_ps_mask(s, l, _CMP_NLT_UQ) << 16 * j;
         }
-        take_hits(&hits[i], passed & there, first, p);
+        passed[i] = bits & there;
     }
+    p = product;
+    for (int i = 0; i < rows; i++, p += NPI_PANEL_COLUMNS)
+        take_hits(&hits[i], passed[i], first, p);
 }
 
 /* Four rows at a time share the loads of q, and their misses overlap. */

@@ -79,50 +79,50 @@ void npi_list_shorten(const npi_knn *s, int q, int rank, float *spare) {
                           memory_order_relaxed);
 }
 
-/* Bounds of the distances of query q to its hits in the strip. */
-static void measure(const search *a, const npi_strip *strip, int q, const npi_hits *hits,
-                    float *lower, float *upper) {
+/* How far measured distances may be from the truth. */
+typedef struct slack {
+    float relative, absolute;
+} slack;
+
+/* to[j] = about the distance of query q to its j-th hit in the strip. */
+static slack measure(const search *a, const npi_strip *strip, int q, const npi_hits *hits,
+                     float *to) {
     const npi_knn *s = &a->knn;
     float limit = atomic_load_explicit(&s->lists[q].limit, memory_order_relaxed);
     float margin = a->screened ? npi_screen_margin(&a->screen, strip, q) : INFINITY;
     if (margin < limit / NARROW) {
-        npi_screen_measure(&a->screen, strip, q, hits, upper);
-        for (int j = 0; j < hits->count; j++) {
-            lower[j] = upper[j] - margin;
-            upper[j] += margin;
-        }
-        return;
+        npi_screen_measure(&a->screen, strip, q, hits, to);
+        return (slack){0.0f, margin};
     }
     int32_t row[NPI_STRIP];
     for (int j = 0; j < hits->count; j++)
         row[j] = strip->row[hits->hit[j].column];
     s->math->near((size_t)s->dim, s->queries + (ptrdiff_t)q * s->dim, s->bank, hits->count, row,
-                  upper);
-    for (int j = 0; j < hits->count; j++) {
-        float d = isnan(upper[j]) ? INFINITY : upper[j];
-        lower[j] = d * (1.0f - 2.0f * s->error) - 1e-36f;
-        upper[j] = d * (1.0f + 2.0f * s->error) + 1e-36f;
-    }
+                  to);
+    for (int j = 0; j < hits->count; j++)
+        to[j] = isnan(to[j]) ? INFINITY : to[j];
+    return (slack){2.0f * s->error, 1e-36f};
 }
 
 /* The hits of a query, to its list. */
 static void append(search *a, const npi_strip *strip, int q, const npi_hits *hits, float *spare) {
     const npi_knn *s = &a->knn;
     npi_list *l = &s->lists[q];
-    float near[NPI_STRIP], far[NPI_STRIP];
-    measure(a, strip, q, hits, near, far);
+    float distance[NPI_STRIP];
+    const slack off = measure(a, strip, q, hits, distance);
     const size_t at = (size_t)q * (size_t)(s->room + NPI_LIST_SLACK);
     while (atomic_flag_test_and_set_explicit(&l->busy, memory_order_acquire))
         sched_yield();
-    float limit = npi_beyond(atomic_load_explicit(&l->limit, memory_order_relaxed));
+    const float least = -npi_beyond(atomic_load_explicit(&l->limit, memory_order_relaxed));
     float *upper = s->upper + at, *lower = s->lower + at;
     int32_t *index = s->index + at;
     int count = npi_list_count(l);
     for (int j = 0; j < hits->count; j++) {
-        upper[count] = -far[j];
-        lower[count] = -near[j];
+        const float near = distance[j] * (1.0f - off.relative) - off.absolute;
+        upper[count] = -(distance[j] * (1.0f + off.relative) + off.absolute);
+        lower[count] = -near;
         index[count] = strip->row[hits->hit[j].column];
-        count += near[j] <= limit;
+        count += -near >= least;
     }
     atomic_store_explicit(&l->count, count, memory_order_relaxed);
     if (count >= atomic_load_explicit(&l->full, memory_order_relaxed) ||
