@@ -61,16 +61,19 @@ static void test_neighbours(void **state) {
             left[i] = (uint8_t)(i * 7 % 256);
             right[i] = (int8_t)(i * 11 % 255 - 127);
         }
-        npi_math_amx_emulated.bytes.enter();
-        npi_math_amx_emulated.bytes.tile(DEPTH, left, right, c, 32);
-        npi_math_amx_emulated.bytes.leave();
-        for (int i = 0; i < mr; i++)
-            for (int j = 0; j < nr; j++) {
-                int32_t sum = 0;
-                for (int p = 0; p < DEPTH; p++)
-                    sum += left[i * DEPTH + p] * right[(p / 4 * nr + j) * 4 + p % 4];
-                assert_int_equal(c[i * 32 + j], sum);
-            }
+        for (int there = 1; there <= mr; there++) {
+            memset(c, 0, sizeof c);
+            npi_math_amx_emulated.bytes.enter();
+            npi_math_amx_emulated.bytes.tile(there, DEPTH, left, right, c, 32);
+            npi_math_amx_emulated.bytes.leave();
+            for (int i = 0; i < there; i++)
+                for (int j = 0; j < nr; j++) {
+                    int32_t sum = 0;
+                    for (int p = 0; p < DEPTH; p++)
+                        sum += left[i * DEPTH + p] * right[(p / 4 * nr + j) * 4 + p % 4];
+                    assert_int_equal(c[i * 32 + j], sum);
+                }
+        }
         void *all[] = {q, b, near, expected, index, rows};
         for (int i = 0; i < 6; i++)
             npi_free(all[i]);

@@ -1,5 +1,5 @@
 /* The kernels that neighbours are screened with, against plain loops: rows of bytes and their
- * products, and which columns pass. */
+ * products, what stays of a list, and which columns pass. */
 #include <math.h>
 #include <setjmp.h>
 #include <stdarg.h>
@@ -72,24 +72,70 @@ static void test_bytes(void **state) {
     enum { WIDTH = 192, ROWS = 9 };
     uint8_t *a = get(WIDTH, 1);
     int8_t *b = get(ROWS * WIDTH, 1);
-    int32_t row[ROWS], dots[ROWS + 3];
+    npi_hit hit[ROWS];
+    int32_t dots[ROWS];
     for (int i = 0; i < WIDTH; i++)
         a[i] = (uint8_t)(i * 7 % 256);
     for (int i = 0; i < ROWS * WIDTH; i++)
         b[i] = (int8_t)(i * 11 % 255 - 127);
     for (int count = 1; count <= ROWS; count++) {
         for (int j = 0; j < count; j++)
-            row[j] = (j * 5 + count) % ROWS;
-        bytes->dots(WIDTH, a, b, count, row, dots);
+            hit[j].column = (j * 5 + count) % ROWS;
+        bytes->dots(WIDTH, a, b, count, hit, dots);
         for (int j = 0; j < count; j++) {
             int32_t sum = 0;
             for (int i = 0; i < WIDTH; i++)
-                sum += a[i] * b[row[j] * WIDTH + i];
+                sum += a[i] * b[hit[j].column * WIDTH + i];
             assert_int_equal(dots[j], sum);
         }
     }
+    enum { MOST = 32 }; /* columns of a panel */
+    int8_t *rows = get(MOST * WIDTH, 1), *panel = get(MOST * WIDTH, 1);
+    const int nr = bytes->nr;
+    assert_true(nr <= MOST);
+    for (int i = 0; i < MOST * WIDTH; i++)
+        rows[i] = (int8_t)(i * 13 % 255 - 127);
+    for (int there = -1; there <= nr; there++)
+        for (int depth = 64; depth <= WIDTH; depth += bytes->depth) {
+            memset(panel, 99, MOST * WIDTH);
+            bytes->pack(there, depth, rows, WIDTH, panel);
+            for (int i = 0; i < nr * WIDTH; i++) {
+                int p = i / (4 * nr) * 4 + i % 4, j = i / 4 % nr;
+                assert_int_equal(panel[i], p >= depth ? 99 : j < there ? rows[j * WIDTH + p] : 0);
+            }
+        }
+    npi_free(rows);
+    npi_free(panel);
     npi_free(a);
     npi_free(b);
+}
+
+/* What stays of a list: the same by each instruction set. */
+static void test_keep(void **state) {
+    (void)state;
+    enum { MOST = 70, SLACK = 16 };
+    const npi_math *math[] = {&npi_math_generic, npi_math_of(NPI_ISA_AVX2),
+                              npi_math_of(NPI_ISA_AVX512)};
+    for (int m = 0; m < 3; m++)
+        for (int n = 0; n <= MOST; n++) {
+            float lower[MOST + SLACK], upper[MOST + SLACK];
+            int32_t index[MOST + SLACK], at = 0;
+            if (m > 0 && !isa_present(m == 1 ? NPI_ISA_AVX2 : NPI_ISA_AVX512))
+                continue;
+            for (int i = 0; i < n; i++) {
+                lower[i] = i % 7 == 6 ? -INFINITY : (float)(i * 31 % 17);
+                upper[i] = (float)i + 0.5f;
+                index[i] = 1000 - i;
+            }
+            int kept = math[m]->keep(n, 8.0f, lower, upper, index);
+            for (int i = 0; i < n; i++)
+                if (i % 7 != 6 && i * 31 % 17 >= 8) {
+                    assert_true(at < kept && lower[at] == (float)(i * 31 % 17));
+                    assert_true(upper[at] == (float)i + 0.5f && index[at] == 1000 - i);
+                    at++;
+                }
+            assert_int_equal(at, kept);
+        }
 }
 
 /* Which columns pass: the same by each instruction set, but for what rounds the other way. */
@@ -140,11 +186,11 @@ static void test_screen(void **state) {
                                     (double)columns->offset[j]) -
                                (double)columns->square[j] + 1.5 * 0.01;
                     double limit = (double)base[i] - 0.02 * 1.1 - 0.01;
-                    bool found = at < hits[i].count && hits[i].column[at] == 128 + j;
+                    bool found = at < hits[i].count && hits[i].hit[at].column == 128 + j;
                     if (!(fabs(s - limit) <= 1e-6))
                         assert_true(found == !(s < limit));
                     if (found && integers)
-                        assert_int_equal(hits[i].product[at], whole[i * NPI_PANEL_COLUMNS + j]);
+                        assert_int_equal(hits[i].hit[at].product, whole[i * NPI_PANEL_COLUMNS + j]);
                     at += found;
                 }
                 assert_int_equal(at, hits[i].count);
@@ -158,6 +204,7 @@ static void test_screen(void **state) {
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_bytes),
+        cmocka_unit_test(test_keep),
         cmocka_unit_test(test_screen),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -23,6 +23,16 @@ enum {
     NPI_STRIP = 384         /* no more columns are screened before their pairs are measured */
 };
 
+/* The columns of a strip that passed for one row, and their products where these are whole.  What is
+ * written at a time lies in one cache line mostly. */
+typedef struct npi_hit {
+    int32_t column, product;
+} npi_hit;
+typedef struct npi_hits {
+    _Alignas(64) int count;
+    npi_hit hit[NPI_STRIP + 3];
+} npi_hits;
+
 /* A row in two bytes a number: from[i] is about scale (high[i] + low[i] / NPI_LOW). */
 enum { NPI_LOW = 254 };
 typedef struct npi_rounded {
@@ -36,14 +46,18 @@ typedef struct npi_math_bytes {
     int mr, nr;      /* rows and columns of a tile */
     int depth;       /* the depth is padded by zeros to a multiple of this */
     bool plain_rows; /* a rows panel is a[i * depth + p], not fours */
-    /* c[i * ldc + j] = sum over p < depth of a[p][i] b[p][j] */
-    void (*tile)(int depth, const uint8_t *a, const int8_t *b, int32_t *c, ptrdiff_t ldc);
+    /* c[i * ldc + j] = sum over p < depth of a[p][i] b[p][j], i < rows at least; all of c's tile may
+     * be written. */
+    void (*tile)(int rows, int depth, const uint8_t *a, const int8_t *b, int32_t *c, ptrdiff_t ldc);
     /* Rounds a row of finite numbers; no byte is -128.  The sums of squares are those of the bytes
      * within 1e-4 of themselves, but for what rounding in float32 adds to the numbers. */
     void (*round)(size_t n, const float *from, int8_t *high, int8_t *low, npi_rounded *to);
-    /* to[i] = sum over p < n of a[p] b[row[i] n + p], i < count; n is a multiple of 64, rows begin
-     * on cache lines, `to` has room for three more. */
-    void (*dots)(size_t n, const uint8_t *a, const int8_t *b, int count, const int32_t *row,
+    /* to = a columns panel, of rows that lie `row` bytes apart, on cache lines, and go on with zeros
+     * to the next one: column j is from[j * row + p], or zero for j >= there. */
+    void (*pack)(int there, int depth, const int8_t *from, size_t row, int8_t *to);
+    /* to[i] = sum over p < n of a[p] b[hit[i].column n + p], i < count; n is a multiple of 64, rows
+     * begin on cache lines. */
+    void (*dots)(size_t n, const uint8_t *a, const int8_t *b, int count, const npi_hit *hit,
                  int32_t *to);
     void (*enter)(void), (*leave)(void); /* around a thread's tiles; may be NULL */
 } npi_math_bytes;
@@ -58,11 +72,6 @@ typedef struct npi_screen_columns {
         error[NPI_PANEL_COLUMNS];
     float norm, slack; /* of all columns */
 } npi_screen_columns;
-/* The columns of a strip that passed for one row, and their products where these are whole. */
-typedef struct npi_hits {
-    int count;
-    int32_t column[NPI_STRIP + 3], product[NPI_STRIP + 3];
-} npi_hits;
 
 typedef struct npi_math {
     int mr, nr;
@@ -75,7 +84,10 @@ typedef struct npi_math {
     int (*count_above)(int n, const float *x, float limit);
     /* Copies the x[i] with low < x[i] <= high to `to` (room for n + 16) in order; their number. */
     int (*gather_between)(int n, const float *x, float low, float high, float *to);
-    /* Appends first + j to the columns of hits[i], i < rows, for each j < columns
+    /* Keeps the entries i with lower[i] >= least, in order (up to 16 more may be written); their
+     * number. */
+    int (*keep)(int n, float least, float *lower, float *upper, int32_t *index);
+    /* Appends column first + j to hits[i], i < rows, for each j < columns
      * (<= NPI_PANEL_COLUMNS) but those where
      *     factor[i] (scale[j] c - offset[j]) - square[j] + norm[i] error[j]
      *         < base[i] - error[i] norm - slack

@@ -30,7 +30,8 @@ static void leave(void) {
     _tile_release();
 }
 
-static void tile_bytes(int depth, const uint8_t *a, const int8_t *b, int32_t *c, ptrdiff_t ldc) {
+static void tile_bytes(int rows, int depth, const uint8_t *a, const int8_t *b, int32_t *c,
+                       ptrdiff_t ldc) {
     const size_t c_row = (size_t)ldc * sizeof *c, a_row = (size_t)depth, b_row = 4 * AMX_SIDE;
     int32_t *lower = c + TILE_SIDE * ldc;
     const uint8_t *a_lower = a + (ptrdiff_t)TILE_SIDE * depth;
@@ -42,11 +43,13 @@ static void tile_bytes(int depth, const uint8_t *a, const int8_t *b, int32_t *c,
     _tile_zero(3);
     for (int p = 0; p < depth; p += TILE_DEPTH) {
         _tile_loadd(4, a + p, a_row);
-        _tile_loadd(5, a_lower + p, a_row);
         _tile_loadd(6, b + (ptrdiff_t)p * AMX_SIDE, b_row);
         _tile_loadd(7, b + (ptrdiff_t)p * AMX_SIDE + 4 * TILE_SIDE, b_row);
         _tile_dpbusd(0, 4, 6);
         _tile_dpbusd(1, 4, 7);
+        if (rows <= TILE_SIDE)
+            continue;
+        _tile_loadd(5, a_lower + p, a_row);
         _tile_dpbusd(2, 5, 6);
         _tile_dpbusd(3, 5, 7);
     }
@@ -67,11 +70,13 @@ const npi_math npi_math_amx = {
               .plain_rows = true,
               .tile = tile_bytes,
               .round = round_bytes,
+              .pack = pack_bytes,
               .dots = dots_bytes,
               .enter = enter,
               .leave = leave},
     .count_above = count_above,
     .gather_between = gather_between,
+    .keep = keep,
     .screen = screen,
     .near = near,
     .centre = loop_centre,

@@ -88,7 +88,7 @@ static void screen(int rows, int columns, const void *product, bool whole, const
         }
         npi_hits *to = &hits[i];
         for (passed &= there; passed; passed &= passed - 1)
-            to->column[to->count++] = first + __builtin_ctzll(passed);
+            to->hit[to->count++].column = first + __builtin_ctzll(passed);
     }
 }
 
@@ -98,6 +98,7 @@ const npi_math npi_math_avx2 = {
     .tile = tile,
     .count_above = count_above,
     .gather_between = gather_between,
+    .keep = loop_keep,
     .screen = screen,
     .near = loop_near,
     .centre = loop_centre,

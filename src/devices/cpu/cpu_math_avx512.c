@@ -7,6 +7,7 @@ const npi_math npi_math_avx512 = {
     .tile = tile,
     .count_above = count_above,
     .gather_between = gather_between,
+    .keep = keep,
     .screen = screen,
     .near = near,
     .centre = loop_centre,

@@ -74,6 +74,23 @@ static int gather_between(int n, const float *x, float low, float high, float *t
     return count;
 }
 
+static int keep(int n, float least, float *lower, float *upper, int32_t *index) {
+    const __m512 t = _mm512_set1_ps(least);
+    int kept = 0;
+    for (int i = 0; i < n; i += 16) {
+        const __mmask16 there = first_lanes(n - i);
+        __m512 l = _mm512_maskz_loadu_ps(there, lower + i),
+               u = _mm512_maskz_loadu_ps(there, upper + i);
+        __m512i x = _mm512_maskz_loadu_epi32(there, index + i);
+        __mmask16 m = _mm512_mask_cmp_ps_mask(there, l, t, _CMP_GE_OQ);
+        _mm512_storeu_ps(lower + kept, _mm512_maskz_compress_ps(m, l));
+        _mm512_storeu_ps(upper + kept, _mm512_maskz_compress_ps(m, u));
+        _mm512_storeu_si512(index + kept, _mm512_maskz_compress_epi32(m, x));
+        kept += __builtin_popcount(m);
+    }
+    return kept;
+}
+
 /* The columns whose bits are set, with their products; four and more are seldom set. */
 static inline void take_hits(npi_hits *to, uint64_t passed, int first, const int32_t *product) {
     const uint64_t last = UINT64_C(1) << (NPI_PANEL_COLUMNS - 1);
@@ -81,15 +98,13 @@ static inline void take_hits(npi_hits *to, uint64_t passed, int first, const int
 #pragma GCC unroll 3
     for (int i = 0; i < 3; i++) { /* without branches: they would be guessed wrongly */
         int at = __builtin_ctzll(passed | last);
-        to->column[count] = first + at;
-        to->product[count] = product[at];
+        to->hit[count] = (npi_hit){first + at, product[at]};
         count += passed != 0;
         passed &= passed - 1;
     }
     for (; passed; passed &= passed - 1) {
         int at = __builtin_ctzll(passed);
-        to->column[count] = first + at;
-        to->product[count++] = product[at];
+        to->hit[count++] = (npi_hit){first + at, product[at]};
     }
     to->count = count;
 }
@@ -114,20 +129,24 @@ static void screen(int rows, int columns, const void *product, bool whole, const
         error[j] = _mm512_loadu_ps(c->error + 16 * j);
     }
     const int32_t *p = product;
+    uint64_t passed[NPI_PANEL_ROWS]; /* a wrong guess among the hits shall not cost these */
     for (int i = 0; i < rows; i++, p += NPI_PANEL_COLUMNS) {
         const __m512 f = _mm512_set1_ps(r->factor[i]), e = _mm512_set1_ps(r->norm[i]),
                      l = _mm512_set1_ps(limit[i]);
-        uint64_t passed = 0;
+        uint64_t bits = 0;
 #pragma GCC unroll 4
         for (int j = 0; j < PARTS; j++) {
             __m512i x = _mm512_loadu_si512(p + 16 * j);
             __m512 s = whole ? _mm512_cvtepi32_ps(x) : _mm512_castsi512_ps(x);
             s = _mm512_fmsub_ps(f, _mm512_fmsub_ps(s, scale[j], offset[j]), square[j]);
             s = _mm512_fmadd_ps(e, error[j], s);
-            passed |= (uint64_t)_mm512_cmp_ps_mask(s, l, _CMP_NLT_UQ) << 16 * j;
+            bits |= (uint64_t)_mm512_cmp_ps_mask(s, l, _CMP_NLT_UQ) << 16 * j;
         }
-        take_hits(&hits[i], passed & there, first, p);
+        passed[i] = bits & there;
     }
+    p = product;
+    for (int i = 0; i < rows; i++, p += NPI_PANEL_COLUMNS)
+        take_hits(&hits[i], passed[i], first, p);
 }
 
 /* Four rows at a time share the loads of q, and their misses overlap. */

@@ -58,34 +58,93 @@ static void round_bytes(size_t n, const float *from, int8_t *high, int8_t *low, 
     to->precise = (double)_mm512_reduce_add_ps(r.precise);
 }
 
-/* Four rows at a time, the last one repeated: their chains of sums overlap. */
-static void dots_bytes(size_t n, const uint8_t *a, const int8_t *b, int count, const int32_t *row,
-                       int32_t *to) {
-    for (int r = 0; r < count; r += 4) {
-        const int8_t *from[4];
-        __m512i sum[4];
-        __m256i half[4];
-#pragma GCC unroll 4
-        for (int l = 0; l < 4; l++) {
-            from[l] = b + (size_t)row[r + l < count ? r + l : count - 1] * n;
-            sum[l] = _mm512_setzero_si512();
-        }
-        for (size_t p = 0; p < n; p += 64) {
-            __m512i x = _mm512_load_si512(a + p);
-#pragma GCC unroll 4
-            for (int l = 0; l < 4; l++)
-                sum[l] = _mm512_dpbusd_epi32(sum[l], x, _mm512_load_si512(from[l] + p));
-        }
-#pragma GCC unroll 4
-        for (int l = 0; l < 4; l++)
-            half[l] = _mm256_add_epi32(_mm512_castsi512_si256(sum[l]),
-                                       _mm512_extracti64x4_epi64(sum[l], 1));
-        __m256i sums = _mm256_hadd_epi32(_mm256_hadd_epi32(half[0], half[1]),
-                                         _mm256_hadd_epi32(half[2], half[3]));
-        _mm_storeu_si128(
-            (__m128i *)(void *)(to + r),
-            _mm_add_epi32(_mm256_castsi256_si128(sums), _mm256_extracti128_si256(sums, 1)));
+/* Exchanges rows and columns of 16 x 16 words: within fours of words, then fours of these. */
+static inline __attribute__((always_inline)) void turn_words(__m512i *x) {
+    __m512i y[16];
+#pragma GCC unroll 8
+    for (int i = 0; i < 16; i += 2) {
+        y[i] = _mm512_unpacklo_epi32(x[i], x[i + 1]);
+        y[i + 1] = _mm512_unpackhi_epi32(x[i], x[i + 1]);
     }
+#pragma GCC unroll 4
+    for (int i = 0; i < 16; i += 4) {
+        x[i] = _mm512_unpacklo_epi64(y[i], y[i + 2]);
+        x[i + 1] = _mm512_unpackhi_epi64(y[i], y[i + 2]);
+        x[i + 2] = _mm512_unpacklo_epi64(y[i + 1], y[i + 3]);
+        x[i + 3] = _mm512_unpackhi_epi64(y[i + 1], y[i + 3]);
+    }
+#pragma GCC unroll 4
+    for (int i = 0; i < 4; i++) {
+        __m512i a = _mm512_shuffle_i32x4(x[i], x[i + 4], 0x44);
+        __m512i b = _mm512_shuffle_i32x4(x[i], x[i + 4], 0xee);
+        __m512i c = _mm512_shuffle_i32x4(x[i + 8], x[i + 12], 0x44);
+        __m512i d = _mm512_shuffle_i32x4(x[i + 8], x[i + 12], 0xee);
+        x[i] = _mm512_shuffle_i32x4(a, c, 0x88);
+        x[i + 4] = _mm512_shuffle_i32x4(a, c, 0xdd);
+        x[i + 8] = _mm512_shuffle_i32x4(b, d, 0x88);
+        x[i + 12] = _mm512_shuffle_i32x4(b, d, 0xdd);
+    }
+}
+
+static void pack_bytes(int there, int depth, const int8_t *from, size_t row, int8_t *to) {
+    for (int p = 0; p < depth; p += 64)
+        for (int first = 0; first < NR; first += 16) {
+            const int fours = depth - p < 64 ? (depth - p) / 4 : 16;
+            __m512i x[16];
+#pragma GCC unroll 16
+            for (int i = 0; i < 16; i++)
+                x[i] = first + i < there ? _mm512_load_si512(from + (size_t)(first + i) * row + p)
+                                         : _mm512_setzero_si512();
+            turn_words(x);
+#pragma GCC unroll 16
+            for (int i = 0; i < 16; i++)
+                if (i < fours)
+                    _mm512_store_si512(to + (p + 4 * i) * NR + 4 * first, x[i]);
+        }
+}
+
+/* Products of `rows` rows, a constant: their chains of sums overlap. */
+static inline __attribute__((always_inline)) void
+dots_some(int rows, size_t n, const uint8_t *a, const int8_t *b, const npi_hit *hit, int32_t *to) {
+    const int8_t *from[4];
+    __m512i sum[4];
+#pragma GCC unroll 4
+    for (int l = 0; l < rows; l++) {
+        from[l] = b + (size_t)hit[l].column * n;
+        sum[l] = _mm512_setzero_si512();
+    }
+    for (size_t p = 0; p < n; p += 64) {
+        __m512i x = _mm512_load_si512(a + p);
+#pragma GCC unroll 4
+        for (int l = 0; l < rows; l++)
+            sum[l] = _mm512_dpbusd_epi32(sum[l], x, _mm512_load_si512(from[l] + p));
+    }
+    if (rows < 4) {
+#pragma GCC unroll 4
+        for (int l = 0; l < rows; l++)
+            to[l] = _mm512_reduce_add_epi32(sum[l]);
+        return;
+    }
+    __m256i half[4];
+#pragma GCC unroll 4
+    for (int l = 0; l < 4; l++)
+        half[l] =
+            _mm256_add_epi32(_mm512_castsi512_si256(sum[l]), _mm512_extracti64x4_epi64(sum[l], 1));
+    __m256i sums =
+        _mm256_hadd_epi32(_mm256_hadd_epi32(half[0], half[1]), _mm256_hadd_epi32(half[2], half[3]));
+    _mm_storeu_si128((__m128i *)(void *)to, _mm_add_epi32(_mm256_castsi256_si128(sums),
+                                                          _mm256_extracti128_si256(sums, 1)));
+}
+
+static void dots_bytes(size_t n, const uint8_t *a, const int8_t *b, int count, const npi_hit *hit,
+                       int32_t *to) {
+    int r = 0;
+    for (; r + 4 <= count; r += 4)
+        dots_some(4, n, a, b, hit + r, to + r);
+    for (; r + 2 <= count; r += 2)
+        dots_some(2, n, a, b, hit + r, to + r);
+    if (r < count)
+        dots_some(1, n, a, b, hit + r, to + r);
 }
 
 #endif

@@ -39,7 +39,7 @@ static void screen(int rows, int columns, const void *product, bool whole, const
         for (int j = 0; j < columns; j++) {
             float s = r->factor[i] * (c->scale[j] * p[j] - c->offset[j]) - c->square[j];
             s += r->norm[i] * c->error[j];
-            to->column[to->count] = first + j;
+            to->hit[to->count].column = first + j;
             to->count += !(s < limit);
         }
     }
@@ -51,6 +51,7 @@ const npi_math npi_math_generic = {
     .tile = tile,
     .count_above = count_above,
     .gather_between = gather_between,
+    .keep = loop_keep,
     .screen = screen,
     .near = loop_near,
     .centre = loop_centre,

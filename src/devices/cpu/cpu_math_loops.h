@@ -10,6 +10,17 @@
 #include "devices/cpu/cpu_math.h"
 #include "devices/cpu/cpu_math_tokens.h"
 
+static inline int loop_keep(int n, float least, float *lower, float *upper, int32_t *index) {
+    int kept = 0;
+    for (int i = 0; i < n; i++) {
+        upper[kept] = upper[i];
+        lower[kept] = lower[i];
+        index[kept] = index[i];
+        kept += lower[kept] >= least;
+    }
+    return kept;
+}
+
 static void loop_combine(int n, const float *base, float scale, const float *x, float sigma,
                          float *to) {
     for (int i = 0; i < n; i++)

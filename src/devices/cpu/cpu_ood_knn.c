@@ -11,7 +11,7 @@ enum {
     HELD = 4 << 20,    /* candidates of all queries at a time, at most */
     FIRST = 64,        /* rows of the first strip, all of whose pairs pass */
     RUN = 16,     /* neighbouring rows that stay together: their reading from memory is a stream */
-    GROW = 32,    /* entries by which a list grows at least before it is shortened */
+    GROW = 16,    /* entries by which a list grows at least before it is shortened */
     SAMPLE = 256, /* rows that choose the centre */
     NARROW = 32   /* two bytes' margin is to be less than this part of the limit */
 };
@@ -56,7 +56,7 @@ static int rank_of(const npi_knn *s, int64_t seen) {
     double part = (double)seen / (double)s->m, x = part * s->k;
     if (part >= 1.0)
         return s->k;
-    double rank = x + 4.0 * sqrt(x * (1.0 - part)) + 4.0;
+    double rank = x + 4.0 * sqrt(x * (1.0 - part)) + 3.0;
     return rank < s->k ? (int)rank : s->k;
 }
 
@@ -73,63 +73,56 @@ void npi_list_shorten(const npi_knn *s, int q, int rank, float *spare) {
     if (!(kth < limit))
         kth = limit;
     atomic_store_explicit(&l->limit, kth, memory_order_relaxed);
-    float least = -npi_beyond(kth);
-    int kept = 0;
-    for (int j = 0; j < count; j++) {
-        upper[kept] = upper[j];
-        lower[kept] = lower[j];
-        index[kept] = index[j];
-        kept += lower[kept] >= least;
-    }
+    const int kept = s->math->keep(count, -npi_beyond(kth), lower, upper, index);
     atomic_store_explicit(&l->count, kept, memory_order_relaxed);
     atomic_store_explicit(&l->full, kept + (kept < 4 * GROW ? GROW : kept / 4),
                           memory_order_relaxed);
 }
 
-/* Bounds of the distances of query q to its hits in the strip. */
-static void measure(const search *a, const npi_strip *strip, int q, const npi_hits *hits,
-                    float *lower, float *upper) {
+/* How far measured distances may be from the truth. */
+typedef struct slack {
+    float relative, absolute;
+} slack;
+
+/* to[j] = about the distance of query q to its j-th hit in the strip. */
+static slack measure(const search *a, const npi_strip *strip, int q, const npi_hits *hits,
+                     float *to) {
     const npi_knn *s = &a->knn;
     float limit = atomic_load_explicit(&s->lists[q].limit, memory_order_relaxed);
     float margin = a->screened ? npi_screen_margin(&a->screen, strip, q) : INFINITY;
     if (margin < limit / NARROW) {
-        npi_screen_measure(&a->screen, strip, q, hits, upper);
-        for (int j = 0; j < hits->count; j++) {
-            lower[j] = upper[j] - margin;
-            upper[j] += margin;
-        }
-        return;
+        npi_screen_measure(&a->screen, strip, q, hits, to);
+        return (slack){0.0f, margin};
     }
     int32_t row[NPI_STRIP];
     for (int j = 0; j < hits->count; j++)
-        row[j] = strip->row[hits->column[j]];
+        row[j] = strip->row[hits->hit[j].column];
     s->math->near((size_t)s->dim, s->queries + (ptrdiff_t)q * s->dim, s->bank, hits->count, row,
-                  upper);
-    for (int j = 0; j < hits->count; j++) {
-        float d = isnan(upper[j]) ? INFINITY : upper[j];
-        lower[j] = d * (1.0f - 2.0f * s->error) - 1e-36f;
-        upper[j] = d * (1.0f + 2.0f * s->error) + 1e-36f;
-    }
+                  to);
+    for (int j = 0; j < hits->count; j++)
+        to[j] = isnan(to[j]) ? INFINITY : to[j];
+    return (slack){2.0f * s->error, 1e-36f};
 }
 
 /* The hits of a query, to its list. */
 static void append(search *a, const npi_strip *strip, int q, const npi_hits *hits, float *spare) {
     const npi_knn *s = &a->knn;
     npi_list *l = &s->lists[q];
-    float near[NPI_STRIP], far[NPI_STRIP];
-    measure(a, strip, q, hits, near, far);
+    float distance[NPI_STRIP];
+    const slack off = measure(a, strip, q, hits, distance);
     const size_t at = (size_t)q * (size_t)(s->room + NPI_LIST_SLACK);
     while (atomic_flag_test_and_set_explicit(&l->busy, memory_order_acquire))
         sched_yield();
-    float limit = npi_beyond(atomic_load_explicit(&l->limit, memory_order_relaxed));
+    const float least = -npi_beyond(atomic_load_explicit(&l->limit, memory_order_relaxed));
     float *upper = s->upper + at, *lower = s->lower + at;
     int32_t *index = s->index + at;
     int count = npi_list_count(l);
     for (int j = 0; j < hits->count; j++) {
-        upper[count] = -far[j];
-        lower[count] = -near[j];
-        index[count] = strip->row[hits->column[j]];
-        count += near[j] <= limit;
+        const float near = distance[j] * (1.0f - off.relative) - off.absolute;
+        upper[count] = -(distance[j] * (1.0f + off.relative) + off.absolute);
+        lower[count] = -near;
+        index[count] = strip->row[hits->hit[j].column];
+        count += -near >= least;
     }
     atomic_store_explicit(&l->count, count, memory_order_relaxed);
     if (count >= atomic_load_explicit(&l->full, memory_order_relaxed) ||
@@ -157,19 +150,16 @@ static void fetch_lists(const npi_knn *s, int begin, int there) {
     }
 }
 
-/* Strip number `number` of the bank against all queries. */
-static void take_strip(search *s, npi_strip *strip, int64_t number, float *spare) {
+/* The next `rows` bank rows after those `seen`, against the panels of queries `panel` to `end`. */
+static void take_strip(search *s, npi_strip *strip, int64_t seen, int rows, int panel, int end,
+                       float *spare) {
     const npi_knn *knn = &s->knn;
-    const int64_t first = number > 0 ? (number - 1) * s->step + FIRST : 0, rest = knn->m - first;
-    const int most = number > 0 ? s->step : FIRST;
-    strip->rows = rest < most ? (int)rest : most;
-    /* before any of their pairs can be in a list: what a list has seen is never more */
-    atomic_fetch_add(&s->taken, strip->rows);
+    strip->rows = rows;
     for (int j = 0; j < strip->rows; j++)
-        strip->row[j] = row_at(s, first + j);
+        strip->row[j] = row_at(s, seen + j);
     if (s->screened)
         npi_screen_pack(&s->screen, strip, knn->bank);
-    for (int panel = 0; panel < s->panels; panel++) {
+    for (; panel < end; panel++) {
         int begin = panel * s->screen.mr, there = knn->n - begin;
         there = there < s->screen.mr ? there : s->screen.mr;
         if (s->screened) {
@@ -187,11 +177,41 @@ static void take_strip(search *s, npi_strip *strip, int64_t number, float *spare
             if (!s->screened)
                 hits->count = strip->rows;
             for (int j = 0; !s->screened && j < strip->rows; j++)
-                hits->column[j] = j;
+                hits->hit[j].column = j;
             if (hits->count > 0 &&
                 !atomic_load_explicit(&knn->lists[begin + i].lost, memory_order_relaxed))
                 append(s, strip, begin + i, hits, spare);
         }
+    }
+}
+
+/* Begins with the next strip, of *rows (0: none are left); how many came before.  Strips are short
+ * at first, while limits fall fast, and at last, so that threads end together. */
+static int64_t next_strip(search *s, int *rows) {
+    int64_t seen = atomic_load(&s->taken);
+    do {
+        const int64_t rest = s->knn.m - seen, part = (seen < rest ? seen : rest) / s->threads;
+        int most = part < s->step ? (int)part / NPI_PANEL_COLUMNS * NPI_PANEL_COLUMNS : s->step;
+        most = most < NPI_PANEL_COLUMNS ? NPI_PANEL_COLUMNS : most;
+        *rows = rest < most ? (int)rest : most;
+        /* before any of their pairs can be in a list: what a list has seen is never more */
+    } while (!atomic_compare_exchange_weak(&s->taken, &seen, seen + *rows));
+    return seen;
+}
+
+/* All strips, by all threads: of the first one, each has a part of the queries. */
+static void take_strips(search *s, npi_strip *strip, int thread, int threads, float *spare) {
+    const int begin = (int)((int64_t)s->panels * thread / threads);
+    const int end = (int)((int64_t)s->panels * (thread + 1) / threads);
+    int rows = s->knn.m < FIRST ? (int)s->knn.m : FIRST;
+    if (begin < end)
+        take_strip(s, strip, 0, rows, begin, end, spare);
+#pragma omp barrier
+    for (;;) {
+        const int64_t seen = next_strip(s, &rows);
+        if (rows == 0)
+            break;
+        take_strip(s, strip, seen, rows, 0, s->panels, spare);
     }
 }
 
@@ -217,8 +237,7 @@ static void one_chunk(search *s, answer to) {
     npi_knn *knn = &s->knn;
     const npi_math_bytes *bytes = &knn->math->bytes;
     const bool tiles = s->screened && s->screen.bytes;
-    atomic_store(&s->taken, 0);
-    const int64_t strips = (knn->m - FIRST + 2 * s->step - 1) / s->step;
+    atomic_store(&s->taken, knn->m < FIRST ? knn->m : FIRST);
 #pragma omp parallel num_threads(s->threads)
     {
         const size_t thread = (size_t)omp_get_thread_num();
@@ -235,11 +254,10 @@ static void one_chunk(search *s, answer to) {
         }
         if (tiles && bytes->enter)
             bytes->enter();
-#pragma omp for schedule(monotonic : dynamic)
-        for (int64_t number = 0; number < strips; number++)
-            take_strip(s, strip, number, spare);
+        take_strips(s, strip, (int)thread, omp_get_num_threads(), spare);
         if (tiles && bytes->leave)
             bytes->leave();
+#pragma omp barrier
 #pragma omp for schedule(dynamic, 4)
         for (int q = 0; q < knn->n; q++) {
             float kth = npi_nearest(knn, q, to.all, spare, rows);

@@ -84,11 +84,13 @@ float npi_nearest(const npi_knn *s, int q, bool all, float *spare, npi_scored *r
         float beyond = npi_beyond(limit);
         float least = -npi_kth_largest(s->math, held, lower, s->k, &l->guess, spare);
         int count = 0;
-        for (int j = 0; j < held; j++)
-            if (!all && npi_beyond(-upper[j]) < least)
-                rank--; /* one of the k nearest, but not the k-th */
-            else if (-lower[j] <= beyond)
-                rows[count++].index = index[j];
+        for (int j = 0; j < held; j++) { /* without branches: they would be guessed wrongly */
+            /* one of the k nearest, but not the k-th */
+            const bool sure = !all & (npi_beyond(-upper[j]) < least);
+            rank -= sure;
+            rows[count].index = index[j];
+            count += !sure & (-lower[j] <= beyond);
+        }
         for (int j = 0; j < count; j++) {
             if (j + AHEAD < count)
                 fetch(s, rows[j + AHEAD].index);

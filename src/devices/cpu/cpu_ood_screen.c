@@ -168,9 +168,8 @@ static void pack_columns(const npi_screen *s, npi_strip *strip, const float *ban
     int nr = s->bytes ? s->math->bytes.nr : s->math->nr;
     for (int i = 0; i < NPI_PANEL_COLUMNS / nr; i++) {
         if (s->bytes)
-            npi_pack_panel(nr, i, there, s->depth / 4, (const float *)(const void *)high,
-                           (ptrdiff_t)(2 * s->width / 4), 1,
-                           (float *)(void *)packed + (size_t)(i * nr) * (row / 4));
+            s->math->bytes.pack(there - i * nr, s->depth, high + (size_t)(i * nr) * 2 * s->width,
+                                2 * s->width, (int8_t *)packed + (size_t)(i * nr) * row);
         else
             npi_pack_panel(nr, i, there, s->dim, strip->centred, s->dim, 1,
                            (float *)(void *)packed + (size_t)(i * nr) * row);
@@ -193,6 +192,12 @@ static void fetch_pairs(const npi_screen *s, int panel, int there, int part, int
         __builtin_prefetch(pairs + 64 * i, 0, 2);
 }
 
+/* Where hits are written next: the tiles' operands pushed it out of the first cache. */
+static void fetch_hits(const npi_strip *strip, int there) {
+    for (int i = 0; i < there; i++)
+        __builtin_prefetch(&strip->hits[i].hit[strip->hits[i].count], 1, 3);
+}
+
 void npi_screen_panel(const npi_screen *s, npi_strip *strip, int panel, int there,
                       const float *base) {
     _Alignas(64) float product[NPI_PANEL_ROWS * NPI_PANEL_COLUMNS];
@@ -208,8 +213,10 @@ void npi_screen_panel(const npi_screen *s, npi_strip *strip, int panel, int ther
             fetch_pairs(s, panel, there, first / NPI_PANEL_COLUMNS,
                         (strip->rows - 1) / NPI_PANEL_COLUMNS + 1);
         for (int j = 0; j < NPI_PANEL_COLUMNS; j += nr) {
+            if (j + nr == NPI_PANEL_COLUMNS)
+                fetch_hits(strip, there);
             if (s->bytes)
-                math->bytes.tile(s->depth, (const uint8_t *)rows, (const int8_t *)columns,
+                math->bytes.tile(there, s->depth, (const uint8_t *)rows, (const int8_t *)columns,
                                  (int32_t *)(void *)product + j, NPI_PANEL_COLUMNS);
             else
                 math->tile(s->depth, (const float *)(const void *)rows,
@@ -238,13 +245,13 @@ void npi_screen_measure(const npi_screen *s, const npi_strip *strip, int query,
                         const npi_hits *hits, float *to) {
     const npi_screen_query *q = &s->query[query];
     const float factor = 2.0f * q->scale, low = factor / NPI_LOW;
-    int32_t dots[NPI_STRIP + 3];
+    int32_t dots[NPI_STRIP];
     s->math->bytes.dots(2 * s->width, s->pairs + (size_t)query * 2 * s->width, strip->pairs,
-                        hits->count, hits->column, dots);
+                        hits->count, hits->hit, dots);
     for (int j = 0; j < hits->count; j++) {
-        int column = hits->column[j], at = column % NPI_PANEL_COLUMNS;
+        int column = hits->hit[j].column, at = column % NPI_PANEL_COLUMNS;
         const npi_screen_columns *c = &strip->columns[column / NPI_PANEL_COLUMNS];
-        float sum = factor * (c->scale[at] * (float)hits->product[j] - c->offset[at]);
+        float sum = factor * (c->scale[at] * (float)hits->hit[j].product - c->offset[at]);
         sum += low * c->scale[at] * (float)(dots[j] - strip->offset[column]);
         to[j] = q->square + c->square[at] - sum;
     }
