@@ -12,6 +12,9 @@
 #include <stdlib.h>
 #include <string.h>
 #include <time.h>
+#ifdef __GLIBC__ /* which the headers above define */
+#include <malloc.h>
+#endif
 
 #include "data/dataset.h"
 
@@ -102,6 +105,10 @@ static void print(const way *w) {
 }
 
 int main(int argc, char **argv) {
+#ifdef __GLIBC__
+    (void)mallopt(M_MMAP_THRESHOLD, 16 << 20); /* as npos does */
+    (void)mallopt(M_TRIM_THRESHOLD, 16 << 20);
+#endif
     int size = 224, rounds = 3, limit = 0, gaps = 0;
     double gap[MOST_WAYS] = {1, 1.5, 2, 3};
     for (int i = 2; i + 1 < argc; i += 2) {
