@@ -12,7 +12,9 @@ static int run(int argc, char **argv);
 
 static const cli_option rows[] = {
     {"only", 0, CLI_TEXT, AT(only), CLI_NOWHERE, "LIST",
-     "step step-open encoder knn synthesis augment inference decode step-cifar100 step-imagenet100 "
+     "step step-open encoder knn synthesis augment inference decode decode-centre decode-large "
+     "decode-scaled "
+     "step-cifar100 step-imagenet100 "
      "clip-encoder clip-features clip-blocks clip-step knn-imagenet knn-imagenet-2048",
      "which benchmarks, parted by commas; default: all"},
     {"json", 0, CLI_JSON, AT(json), CLI_NOWHERE, "FILE", "@file",
@@ -33,7 +35,11 @@ const cli_command cli_bench = {
         "numbers. "
         "synthesis: the outliers of one step, 10 classes with rings of 1,000. "
         "augment: augmented views a second. inference: images a second. "
-        "decode: photographs a second that one thread decodes and crops to 224x224. "
+        "decode: photographs of 500x375 a second that one thread decodes and crops to 224x224, "
+        "with "
+        "the three that follow: decode-centre: the same by resize and centre crop; decode-large: "
+        "of 1600x1200; decode-scaled: these decoded at half their size (npos extract "
+        "--reducing-gap 2). "
         "step-cifar100, step-imagenet100: step-open of these recipes; on a processor with 16 "
         "images. "
         "clip-encoder: CLIP ViT-B/16's embeddings of images; clip-features: its tokens behind "

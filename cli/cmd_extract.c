@@ -18,6 +18,11 @@ static const cli_option rows[] = {
      "store the tokens that enter block N, counted from 0; default: 10"},
     {"batch", 0, CLI_INT, AT(batch), CLI_NOWHERE, "N", NULL,
      "images at once; default: 32 on a processor, 256 on a GPU"},
+    {"reducing-gap", 0, CLI_REAL, AT(reducing_gap), CLI_NOWHERE, "X", NULL,
+     "decode a JPEG at 1/2, 1/4 or 1/8 of its size where its short side is then still X times the "
+     "model's or longer (1 or more), as Pillow's draft: faster for large photographs, other "
+     "pixels; "
+     "fine-tuning then needs --set reducing_gap=X. Default: 0, decoded whole"},
     {"resume", 0, CLI_FLAG, AT(resume), CLI_NOWHERE, NULL, NULL,
      "go on with a store that was left unfinished"},
     CLI_SKIP_ROW(npos_extract_options, compute),

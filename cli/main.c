@@ -2,6 +2,9 @@
 #include <signal.h>
 #include <stdio.h>
 #include <string.h>
+#ifdef __GLIBC__ /* which the headers above define */
+#include <malloc.h>
+#endif
 
 #include "commands.h"
 #include "help.h"
@@ -40,7 +43,18 @@ static int run(int argc, char **argv) {
     return command->run(argc - 2, argv + 2);
 }
 
+/* Decoders allocate and free images of some hundred kB again and again.  glibc would give each back to the system and
+ * fetch its pages anew, a third of the time of decoding a photograph; up to 16 MB a thread are kept instead. */
+static void keep_freed_memory(void) {
+#ifdef __GLIBC__
+    enum { KEPT = 16 << 20 };
+    (void)mallopt(M_MMAP_THRESHOLD, KEPT);
+    (void)mallopt(M_TRIM_THRESHOLD, KEPT);
+#endif
+}
+
 int main(int argc, char **argv) {
+    keep_freed_memory();
     /* A job must not end because who reads its progress went away; cli_flush ends the program when
      * the results cannot be written.  Nor without a word at a limit on the size of files: then a
      * write fails, which is reported. */

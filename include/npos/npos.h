@@ -213,6 +213,9 @@ typedef struct npos_extract_options {
     int block;        /* default 10: tokens that leave blocks 0..9 and enter block 10 */
     int batch;  /* images at once; 0: what suits the device.  The tokens do not depend on it */
     int resume; /* go on in an `out` that an extraction left unfinished */
+    /* 1 or more: a JPEG is decoded at 1/2, 1/4 or 1/8 of its size where its short side is then still so
+     * many times the model's; faster, other pixels, and kept with the tokens.  0: whole, the default */
+    double reducing_gap;
 } npos_extract_options;
 void npos_extract_options_init(npos_extract_options *options);
 /* Writes all tokens of each image as float16 into chunks with checksums (docs/clip.md): what

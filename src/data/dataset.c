@@ -254,6 +254,10 @@ npos_status npi_dataset_name(const npi_dataset *set, int64_t i, char **out) {
     return set->source.format->name_of(&set->source, source_index(set, i), out);
 }
 
+void npi_dataset_shrink(npi_dataset *set, int least_side) {
+    set->source.least_side = least_side;
+}
+
 npos_status npi_dataset_decode(const npi_dataset *set, int64_t i, npi_image *out) {
     *out = (npi_image){0};
     return set->source.format->decode(&set->source, source_index(set, i), out);

@@ -13,15 +13,20 @@
 #include "base/fail.h"
 
 /* A decoded image: uint8, rows top to bottom, HWC, 1 or 3 channels.  pixels belongs to the image
- * (npi_image_clear). */
+ * (npi_image_clear).
+ *
+ * A JPEG may have been decoded at 1/shrink of its size, 2, 4 or 8 (data/image_decode.h): its sides are then
+ * those of the file divided by it and rounded up, and stored_height and stored_width are the file's.
+ * Everywhere else shrink is 0 and the two are not looked at. */
 typedef struct npi_image {
     int height, width, channels;
     uint8_t *pixels;
+    int shrink, stored_height, stored_width;
 } npi_image;
 void npi_image_clear(npi_image *image);
 
-/* Decodes one file (data/image_decode.h). */
-NPOS_MUST_CHECK npos_status npi_image_read(const char *path, npi_image *out);
+/* Decodes one file (data/image_decode.h); `least_side` 0: whole. */
+NPOS_MUST_CHECK npos_status npi_image_read(const char *path, int least_side, npi_image *out);
 
 typedef struct npi_dataset npi_dataset;
 
@@ -36,8 +41,11 @@ const char *npi_dataset_class_name(const npi_dataset *set, int label);
 int npi_dataset_label(const npi_dataset *set, int64_t i); /* -1: without label */
 /* "train/cat/0001.jpg", "t10k-images-idx3-ubyte.gz[17]".  *out is to be freed with npi_free. */
 NPOS_MUST_CHECK npos_status npi_dataset_name(const npi_dataset *set, int64_t i, char **out);
-/* Decodes image i as it is stored.  The error names the file. */
+/* Decodes image i as it is stored, or smaller after npi_dataset_shrink.  The error names the file. */
 NPOS_MUST_CHECK npos_status npi_dataset_decode(const npi_dataset *set, int64_t i, npi_image *out);
+/* From now on JPEG files may be decoded smaller, their short side at least `least_side` (0: whole, as
+ * after open).  To be called before other threads use the set. */
+void npi_dataset_shrink(npi_dataset *set, int least_side);
 /* *out = a number that changes with what is stored of image i, without decoding it: of files in a
  * folder or a shard their size, of all else xxh3 of the stored bytes or pixels. */
 NPOS_MUST_CHECK npos_status npi_dataset_stamp(const npi_dataset *set, int64_t i, uint64_t *out);
@@ -49,13 +57,22 @@ bool npi_dataset_has_split(const char *spec, const char *split);
 
 /* What brings a decoded image to the model's size, stored with a model, the same for every set it
  * sees: grey to three channels or back (ITU-R 601, as Pillow's convert("L")), short side to `size`
- * (Pillow's antialiased resize), centre crop. */
+ * (Pillow's antialiased resize), centre crop.
+ *
+ * reducing_gap 0: every image is decoded whole.  1 or more: a JPEG is decoded at 1/2, 1/4 or 1/8 of its
+ * size (scaled inverse DCT) where its short side is then still reducing_gap * size or longer, and resized
+ * from there: less work, other pixels (docs/data.md says by how much).  It is what Pillow's
+ * Image.thumbnail(..., reducing_gap) asks Image.draft for. */
 typedef enum npi_interpolation { NPI_BILINEAR, NPI_BICUBIC } npi_interpolation;
 typedef struct npi_transform {
     int size, channels;
     npi_interpolation interpolation;
+    double reducing_gap;
 } npi_transform;
-/* out is size x size x channels, contents as Pillow and torchvision give bit for bit. */
+/* The least_side of npi_image_decode for images that go through the transform. */
+int npi_transform_least_side(const npi_transform *transform);
+/* out is size x size x channels, contents as Pillow and torchvision give bit for bit.  An image that was
+ * decoded smaller counts for the size that is stored: same crop, to a fraction of a pixel. */
 NPOS_MUST_CHECK npos_status npi_transform_apply(const npi_transform *transform, const npi_image *in,
                                                 npi_image *out);
 /* Pillow's Image.resize((width, height), resample) on uint8, bit for bit; `box` (NULL: the whole
@@ -114,7 +131,8 @@ NPOS_MUST_CHECK npos_status npi_images_drop(npi_images *images, const bool *out)
 NPOS_MUST_CHECK npos_status npi_images_fill(npi_images *images, const npi_transform *transform,
                                             int threads, npi_progress_fn *progress, void *context);
 
-/* Decodes image i of an opened set as it is stored. */
+/* Decodes image i of an opened set as it is stored, or smaller where the transform that the set was
+ * opened with has a reducing_gap. */
 NPOS_MUST_CHECK npos_status npi_images_decode(const npi_images *images, int64_t i, npi_image *out);
 
 /* Sets an opened set's hash without decoding compressed images: xxh3 over each image's name, label

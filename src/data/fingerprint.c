@@ -62,7 +62,7 @@ static void make_small(const uint8_t *grey, npi_fingerprint *out) {
 }
 
 npos_status npi_fingerprint_take(const npi_image *image, npi_fingerprint *out) {
-    static const npi_transform to_grey = {SIDE, 1, NPI_BILINEAR};
+    static const npi_transform to_grey = {SIDE, 1, NPI_BILINEAR, 0};
     npi_image sized, grey;
     double low[LOW * LOW];
     uint64_t shape =

@@ -21,7 +21,8 @@ const char *npi_split_name(npi_split split);
 typedef struct npi_source {
     const npi_data_format *format;
     char *path;
-    bool flat; /* class folders and splits are not looked at: set by format_flat */
+    bool flat;      /* class folders and splits are not looked at: set by format_flat */
+    int least_side; /* what decode gives npi_image_decode; 0 while the set is opened */
     int64_t count;
     int classes;
     char **class_names; /* [classes]; NULL: the numbers as text */
@@ -37,7 +38,8 @@ struct npi_data_format {
      * without that split is NPOS_NOT_FOUND.  NPI_SPLIT_ALL takes all there is.  On failure close is
      * called with what was filled so far. */
     npos_status (*open)(npi_source *source, npi_split split);
-    /* Name and pixels of image i; from several threads at once. */
+    /* Name and pixels of image i; from several threads at once.  JPEG files, and they alone, may come
+     * out smaller, as source->least_side lets them. */
     npos_status (*name_of)(const npi_source *source, int64_t i, char **out);
     npos_status (*decode)(const npi_source *source, int64_t i, npi_image *out);
     /* npi_dataset_stamp of image i.  NULL: decoding is cheap, its pixels are hashed. */

@@ -129,7 +129,8 @@ static npos_status name_of(const npi_source *source, int64_t i, char **out) {
 static npos_status decode(const npi_source *source, int64_t i, npi_image *out) {
     const packed *p = source->state;
     const member *m = &p->members[p->order[i]];
-    npos_status status = npi_image_decode(m->bytes, m->size, p->paths[p->order[i]], out);
+    npos_status status =
+        npi_image_decode(m->bytes, m->size, p->paths[p->order[i]], source->least_side, out);
     return status == NPOS_OK ? status : npi_fail_in(status, "%s", source->path);
 }
 

@@ -120,7 +120,7 @@ static npos_status decode(const npi_source *source, int64_t i, npi_image *out) {
     const folder *f = source->state;
     char *path;
     NPI_TRY(npi_path_join(&path, source->path, f->paths[f->order[i]]));
-    npos_status status = npi_image_read(path, out);
+    npos_status status = npi_image_read(path, source->least_side, out);
     npi_free(path);
     return status;
 }

@@ -22,7 +22,7 @@ static npos_status name_of(const npi_source *source, int64_t i, char **out) {
 
 static npos_status decode(const npi_source *source, int64_t i, npi_image *out) {
     (void)i;
-    return npi_image_read(source->path, out);
+    return npi_image_read(source->path, source->least_side, out);
 }
 
 static npos_status stamp(const npi_source *source, int64_t i, uint64_t *out) {

@@ -332,7 +332,7 @@ static npos_status whole_path(const npi_source *source, int64_t i, char **out) {
 static npos_status decode(const npi_source *source, int64_t i, npi_image *out) {
     char *path;
     NPI_TRY(whole_path(source, i, &path));
-    npos_status status = npi_image_read(path, out);
+    npos_status status = npi_image_read(path, source->least_side, out);
     npi_free(path);
     return status;
 }

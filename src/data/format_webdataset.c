@@ -252,7 +252,8 @@ static npos_status decode(const npi_source *source, int64_t i, npi_image *out) {
     const char *shard = w->shards.paths[s->shard];
     uint8_t *bytes;
     NPI_TRY(npi_tar_bytes(shard, &s->image, &bytes));
-    npos_status status = npi_image_decode(bytes, (size_t)s->image.bytes, s->image.name, out);
+    npos_status status =
+        npi_image_decode(bytes, (size_t)s->image.bytes, s->image.name, source->least_side, out);
     npi_free(bytes);
     return status == NPOS_OK ? status : npi_fail_in(status, "%s", shard);
 }

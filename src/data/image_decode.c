@@ -34,14 +34,19 @@ bool npi_image_known(const void *bytes, size_t size) {
            is_bmp(bytes, size) || is_pnm(bytes, size);
 }
 
-npos_status npi_image_alloc(npi_image *out, int64_t height, int64_t width, int channels,
-                            const char *name) {
-    *out = (npi_image){0};
+npos_status npi_image_check(int64_t height, int64_t width, const char *name) {
     if (height < 1 || width < 1 || height > NPI_IMAGE_MAX_SIDE || width > NPI_IMAGE_MAX_SIDE ||
         height * width > NPI_IMAGE_MAX_PIXELS)
         return npi_fail(NPOS_BAD_DATA,
                         "%s: the image says it is %lld x %lld, expected at most %d pixels in all",
                         name, (long long)width, (long long)height, NPI_IMAGE_MAX_PIXELS);
+    return NPOS_OK;
+}
+
+npos_status npi_image_alloc(npi_image *out, int64_t height, int64_t width, int channels,
+                            const char *name) {
+    *out = (npi_image){0};
+    NPI_TRY(npi_image_check(height, width, name));
     NPI_TRY(npi_alloc(&out->pixels, (size_t)(height * width), (size_t)channels, name));
     out->height = (int)height;
     out->width = (int)width;
@@ -64,16 +69,18 @@ static npos_status lacking(const char *name, const char *kind, const char *libra
 }
 #endif
 
-npos_status npi_image_decode(const void *bytes, size_t size, const char *name, npi_image *out) {
+npos_status npi_image_decode(const void *bytes, size_t size, const char *name, int least_side,
+                             npi_image *out) {
     *out = (npi_image){0};
     if (size == 0)
         return npi_fail(NPOS_BAD_DATA, "%s: the file is empty, expected an image", name);
     if (is_jpeg(bytes, size))
 #ifdef NPI_HAVE_JPEG
-        return npi_jpeg_decode(bytes, size, name, out);
+        return npi_jpeg_decode(bytes, size, name, least_side, out);
 #else
         return lacking(name, "JPEG", "libjpeg");
 #endif
+    (void)least_side; /* of the other kinds none can be decoded smaller */
     if (is_png(bytes, size))
 #ifdef NPI_HAVE_PNG
         return npi_png_decode(bytes, size, name, out);
@@ -94,12 +101,12 @@ npos_status npi_image_decode(const void *bytes, size_t size, const char *name, n
                     name);
 }
 
-npos_status npi_image_read(const char *path, npi_image *out) {
+npos_status npi_image_read(const char *path, int least_side, npi_image *out) {
     char *bytes;
     size_t size;
     *out = (npi_image){0};
     NPI_TRY(npi_file_read(path, &bytes, &size));
-    npos_status status = npi_image_decode(bytes, size, path, out);
+    npos_status status = npi_image_decode(bytes, size, path, least_side, out);
     npi_free(bytes);
     return status;
 }

@@ -6,6 +6,13 @@
  * colour or alpha, but grey clipped at 255; of an animation the first frame.  Grey files have 1 channel, all
  * others 3.  Damaged, truncated and absurdly large files are NPOS_BAD_DATA with `name` in the message.
  *
+ * least_side > 0 lets a JPEG come out at 1/8, 1/4 or 1/2 of its size, the smallest whose short side is still
+ * least_side or longer (stored side / shrink, before rounding up): what Pillow's Image.draft(None,
+ * (least_side, least_side)) makes of it.  Each block of 8 x 8 pixels is made of its low frequencies alone
+ * (libjpeg's scale_num / scale_denom), which leaves out most of the work but for Huffman's code.  The scales
+ * between, such as 5/8, are not used: libjpeg-turbo has no vector code for them, so that they are slower
+ * than whole images.  Other kinds of images come out whole.
+ *
  * libjpeg, libpng and libwebp are optional: without one its images are NPOS_UNSUPPORTED, and its decoder
  * below is not there (NPI_HAVE_JPEG, NPI_HAVE_PNG, NPI_HAVE_WEBP). */
 #ifndef NPI_DATA_IMAGE_DECODE_H
@@ -31,11 +38,11 @@ bool npi_image_known(const void *bytes, size_t size);
 
 /* Decodes a whole file that lies in memory; on failure *out is empty. */
 NPOS_MUST_CHECK npos_status npi_image_decode(const void *bytes, size_t size, const char *name,
-                                             npi_image *out);
+                                             int least_side, npi_image *out);
 
 /* The decoders behind it. */
 NPOS_MUST_CHECK npos_status npi_jpeg_decode(const void *bytes, size_t size, const char *name,
-                                            npi_image *out);
+                                            int least_side, npi_image *out);
 NPOS_MUST_CHECK npos_status npi_png_decode(const void *bytes, size_t size, const char *name,
                                            npi_image *out);
 
@@ -45,6 +52,9 @@ NPOS_MUST_CHECK npos_status npi_bmp_decode(const void *bytes, size_t size, const
                                            npi_image *out);
 NPOS_MUST_CHECK npos_status npi_pnm_decode(const void *bytes, size_t size, const char *name,
                                            npi_image *out);
+
+/* Whether a header's size is one that is decoded. */
+NPOS_MUST_CHECK npos_status npi_image_check(int64_t height, int64_t width, const char *name);
 
 /* Checks a header's size and allocates the pixels. */
 NPOS_MUST_CHECK npos_status npi_image_alloc(npi_image *out, int64_t height, int64_t width,

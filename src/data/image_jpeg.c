@@ -64,7 +64,17 @@ static void cmyk_to_rgb(const uint8_t *in, uint8_t *out, int width) {
     }
 }
 
-static npos_status read_pixels(decoder *d, size_t size) {
+/* 8, 4 or 2: the most that leaves the short side at least least_side long; 1: none does. */
+static int shrink_for(const struct jpeg_decompress_struct *jpeg, int least_side) {
+    JDIMENSION side =
+        jpeg->image_width < jpeg->image_height ? jpeg->image_width : jpeg->image_height;
+    int shrink = 8;
+    while (shrink > 1 && (least_side < 1 || side / (JDIMENSION)shrink < (JDIMENSION)least_side))
+        shrink /= 2;
+    return shrink;
+}
+
+static npos_status read_pixels(decoder *d, size_t size, int least_side) {
     struct jpeg_decompress_struct *jpeg = &d->jpeg;
     jpeg_read_header(jpeg, TRUE);
     int stored = jpeg->num_components, channels = stored == 1 ? 1 : 3;
@@ -76,7 +86,17 @@ static npos_status read_pixels(decoder *d, size_t size) {
     if (!jpeg->arith_code && pixels / MAX_PIXELS_A_BYTE > size && pixels <= NPI_IMAGE_MAX_PIXELS)
         return npi_fail(NPOS_BAD_DATA, "%s: %u x %u pixels cannot come from %zu bytes of JPEG",
                         d->name, jpeg->image_width, jpeg->image_height, size);
-    NPI_TRY(npi_image_alloc(&d->image, jpeg->image_height, jpeg->image_width, channels, d->name));
+    NPI_TRY(npi_image_check(jpeg->image_height, jpeg->image_width, d->name));
+    int shrink = shrink_for(jpeg, least_side);
+    jpeg->scale_num = 1;
+    jpeg->scale_denom = (unsigned)shrink;
+    jpeg_calc_output_dimensions(jpeg);
+    NPI_TRY(npi_image_alloc(&d->image, jpeg->output_height, jpeg->output_width, channels, d->name));
+    if (shrink > 1) {
+        d->image.shrink = shrink;
+        d->image.stored_height = (int)jpeg->image_height;
+        d->image.stored_width = (int)jpeg->image_width;
+    }
     if (stored == 4)
         NPI_TRY(npi_alloc(&d->line, (size_t)d->image.width, 4, d->name));
     jpeg_start_decompress(jpeg);
@@ -90,7 +110,8 @@ static npos_status read_pixels(decoder *d, size_t size) {
     return NPOS_OK;
 }
 
-npos_status npi_jpeg_decode(const void *bytes, size_t size, const char *name, npi_image *out) {
+npos_status npi_jpeg_decode(const void *bytes, size_t size, const char *name, int least_side,
+                            npi_image *out) {
     decoder *d;
     *out = (npi_image){0};
     NPI_TRY(npi_alloc(&d, 1, sizeof *d, "JPEG decoder"));
@@ -105,7 +126,7 @@ npos_status npi_jpeg_decode(const void *bytes, size_t size, const char *name, np
         d->jpeg.client_data = d;
         d->jpeg.progress = &d->progress;
         jpeg_mem_src(&d->jpeg, bytes, (unsigned long)size);
-        d->status = read_pixels(d, size);
+        d->status = read_pixels(d, size, least_side);
     } else {
         d->status = npi_fail(NPOS_BAD_DATA, "%s: damaged JPEG: %s", name, d->reason);
     }

@@ -78,6 +78,7 @@ npos_status npi_images_open(const char *spec, const npi_transform *transform, in
         return npi_fail(NPOS_INVALID_ARGUMENT, "%s: transform of size %d with %d channels", spec,
                         transform->size, transform->channels);
     NPI_TRY(npi_dataset_open(spec, &out->set));
+    npi_dataset_shrink(out->set, npi_transform_least_side(transform));
     npos_status status = fill(transform, limit, seed, out);
     if (status != NPOS_OK)
         npi_images_clear(out);

@@ -13,15 +13,7 @@
 
 #include "base/memory.h"
 #include "data/image_decode.h"
-
-enum { PRECISION_BITS = 32 - 8 - 2, HALF = 1 << (PRECISION_BITS - 1) };
-
-/* Of each output position: where its source starts, how many there are, their weights. */
-typedef struct axis {
-    int *start, *count;
-    int32_t *weights; /* [positions][widest] */
-    int widest;
-} axis;
+#include "data/resize_passes.h"
 
 static double bilinear(double x) {
     x = fabs(x);
@@ -36,28 +28,17 @@ static double bicubic(double x) {
     return x < 2.0 ? (((x - 5) * x + 8) * x - 4) * a : 0.0;
 }
 
-static void axis_clear(axis *a) {
-    npi_free(a->start);
-    npi_free(a->count);
-    npi_free(a->weights);
-    *a = (axis){0};
-}
-
 /* Weights of output positions first..first+count-1 of `out_size`, from source span from..to. */
 static npos_status axis_make(int in_size, float from, float to, int64_t out_size, int first,
-                             int count, npi_interpolation interpolation, axis *out) {
+                             int count, npi_interpolation interpolation, npi_axis *out) {
     double (*filter)(double) = interpolation == NPI_BICUBIC ? bicubic : bilinear;
     double scale = (double)(to - from) / (double)out_size, stretch = scale < 1.0 ? 1.0 : scale;
     double support = (interpolation == NPI_BICUBIC ? 2.0 : 1.0) * stretch, inverse = 1.0 / stretch;
     double *weights = NULL;
     npos_status status;
-    *out = (axis){.widest = (int)ceil(support) * 2 + 1};
-    NPI_TRY_GOTO(npi_alloc(&out->start, (size_t)count, sizeof *out->start, "resize"), done);
-    NPI_TRY_GOTO(npi_alloc(&out->count, (size_t)count, sizeof *out->count, "resize"), done);
-    NPI_TRY_GOTO(npi_alloc(&out->weights, (size_t)count * (size_t)out->widest, sizeof *out->weights,
-                           "resize"),
-                 done);
-    NPI_TRY_GOTO(npi_alloc(&weights, (size_t)out->widest, sizeof *weights, "resize"), done);
+    int widest = (int)ceil(support) * 2 + 1;
+    NPI_TRY(npi_axis_alloc(count, widest, out));
+    NPI_TRY_GOTO(npi_alloc(&weights, (size_t)widest, sizeof *weights, "resize"), done);
     for (int i = 0; i < count; i++) {
         double centre = from + (first + i + 0.5) * scale, sum = 0.0;
         int low = (int)(centre - support + 0.5), high = (int)(centre + support + 0.5);
@@ -68,80 +49,20 @@ static npos_status axis_make(int in_size, float from, float to, int64_t out_size
             weights[k] = filter((k + low - centre + 0.5) * inverse);
             sum += weights[k];
         }
-        int32_t *fixed = out->weights + (size_t)i * (size_t)out->widest;
+        int32_t *fixed = out->weights + (size_t)i * (size_t)widest;
         for (int k = 0; k < n; k++) {
-            double w = (sum != 0.0 ? weights[k] / sum : weights[k]) * (1 << PRECISION_BITS);
+            double w = (sum != 0.0 ? weights[k] / sum : weights[k]) * (1 << NPI_RESIZE_BITS);
             fixed[k] = (int32_t)(w < 0 ? w - 0.5 : w + 0.5);
         }
         out->start[i] = low;
         out->count[i] = n;
     }
+    npi_axis_pair(out);
 done:
     npi_free(weights);
     if (status != NPOS_OK)
-        axis_clear(out);
+        npi_axis_clear(out);
     return status;
-}
-
-static uint8_t clip(int32_t sum) {
-    sum >>= PRECISION_BITS;
-    return (uint8_t)(sum < 0 ? 0 : sum > 255 ? 255 : sum);
-}
-
-/* Rows first_row.. of `in`, whose columns are those of the source from first_column on. */
-static void horizontal(const npi_image *in, int first_row, int first_column, const axis *a,
-                       npi_image *out) {
-    int channels = in->channels;
-    size_t stride = (size_t)in->width * (size_t)channels;
-    uint8_t *to = out->pixels;
-    for (int y = 0; y < out->height; y++) {
-        const uint8_t *row = in->pixels + (size_t)(first_row + y) * stride;
-        for (int x = 0; x < out->width; x++) {
-            const int32_t *w = a->weights + (size_t)x * (size_t)a->widest;
-            const uint8_t *from = row + (size_t)(a->start[x] - first_column) * (size_t)channels;
-            int n = a->count[x];
-            if (channels == 3) {
-                int32_t red = HALF, green = HALF, blue = HALF;
-                for (int k = 0; k < n; k++) {
-                    red += from[3 * k] * w[k];
-                    green += from[3 * k + 1] * w[k];
-                    blue += from[3 * k + 2] * w[k];
-                }
-                *to++ = clip(red);
-                *to++ = clip(green);
-                *to++ = clip(blue);
-            } else {
-                int32_t sum = HALF;
-                for (int k = 0; k < n; k++)
-                    sum += from[k] * w[k];
-                *to++ = clip(sum);
-            }
-        }
-    }
-}
-
-/* Columns first_column.. of `in`, whose rows are those of the source from first_row on. */
-static npos_status vertical(const npi_image *in, int first_row, int first_column, const axis *a,
-                            npi_image *out) {
-    size_t stride = (size_t)in->width * (size_t)in->channels,
-           length = (size_t)out->width * (size_t)out->channels;
-    int32_t *sums;
-    NPI_TRY(npi_alloc(&sums, length, sizeof *sums, "resize"));
-    for (int y = 0; y < out->height; y++) {
-        const int32_t *w = a->weights + (size_t)y * (size_t)a->widest;
-        const uint8_t *from = in->pixels + (size_t)(a->start[y] - first_row) * stride +
-                              (size_t)first_column * (size_t)in->channels;
-        for (size_t x = 0; x < length; x++)
-            sums[x] = HALF;
-        for (int k = 0; k < a->count[y]; k++, from += stride)
-            for (size_t x = 0; x < length; x++)
-                sums[x] += from[x] * w[k];
-        uint8_t *to = out->pixels + (size_t)y * length;
-        for (size_t x = 0; x < length; x++)
-            to[x] = clip(sums[x]);
-    }
-    npi_free(sums);
-    return NPOS_OK;
 }
 
 /* The part of an image, as it is. */
@@ -175,31 +96,31 @@ static npos_status check(const npi_image *in, int64_t height, int64_t width, con
 }
 
 /* The source positions that an axis reads: *first .. *last - 1. */
-static void axis_span(const axis *a, int count, int *first, int *last) {
+static void axis_span(const npi_axis *a, int *first, int *last) {
+    int end = a->positions - 1;
     *first = a->start[0];
-    *last = a->start[count - 1] + a->count[count - 1];
+    *last = a->start[end] + a->count[end];
 }
 
 /* Both passes, the vertical one first where `tall`; only what the window needs is computed. */
-static npos_status two_passes(const npi_image *in, const axis *columns, const axis *rows, bool tall,
-                              npi_image *out) {
+static npos_status two_passes(const npi_image *in, const npi_axis *columns, const npi_axis *rows,
+                              bool tall, npi_image *out) {
+    const npi_resize_passes *passes = npi_resize_best();
     npi_image middle = {0};
-    npos_status status;
     int first, last;
     if (tall) {
-        axis_span(columns, out->width, &first, &last);
+        axis_span(columns, &first, &last);
         NPI_TRY(npi_image_alloc(&middle, out->height, last - first, in->channels, "resize"));
-        status = vertical(in, 0, first, rows, &middle);
-        if (status == NPOS_OK)
-            horizontal(&middle, 0, first, columns, out);
+        passes->down(in, 0, first, rows, &middle);
+        passes->across(&middle, 0, first, columns, out);
     } else {
-        axis_span(rows, out->height, &first, &last);
+        axis_span(rows, &first, &last);
         NPI_TRY(npi_image_alloc(&middle, last - first, out->width, in->channels, "resize"));
-        horizontal(in, first, 0, columns, &middle);
-        status = vertical(&middle, first, 0, rows, out);
+        passes->across(in, first, 0, columns, &middle);
+        passes->down(&middle, first, 0, rows, out);
     }
     npi_image_clear(&middle);
-    return status;
+    return NPOS_OK;
 }
 
 npos_status npi_resize_window(const npi_image *in, int64_t height, int64_t width,
@@ -214,7 +135,8 @@ npos_status npi_resize_window(const npi_image *in, int64_t height, int64_t width
     if (!across && !down)
         return cut(in, window, out);
 
-    axis columns = {0}, rows = {0};
+    const npi_resize_passes *passes = npi_resize_best();
+    npi_axis columns = {0}, rows = {0};
     npos_status status;
     NPI_TRY(npi_image_alloc(out, window.rows, window.columns, in->channels, "resize"));
     if (across)
@@ -230,14 +152,13 @@ npos_status npi_resize_window(const npi_image *in, int64_t height, int64_t width
         bool tall = shrinks > 0 && shrinks > 2 * (in->width - width);
         status = two_passes(in, &columns, &rows, tall, out);
     } else if (across) {
-        horizontal(in, window.top, 0, &columns, out);
-        status = NPOS_OK;
+        passes->across(in, window.top, 0, &columns, out);
     } else {
-        status = vertical(in, 0, window.left, &rows, out);
+        passes->down(in, 0, window.left, &rows, out);
     }
 done:
-    axis_clear(&columns);
-    axis_clear(&rows);
+    npi_axis_clear(&columns);
+    npi_axis_clear(&rows);
     if (status != NPOS_OK)
         npi_image_clear(out);
     return status;

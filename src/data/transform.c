@@ -1,5 +1,6 @@
 /* torchvision's Resize(size) and CenterCrop(size) on an image of Pillow's, after convert("L") or
  * convert("RGB"). */
+#include <math.h>
 #include <string.h>
 
 #include "base/memory.h"
@@ -12,6 +13,9 @@ static uint8_t luma(const uint8_t *rgb) {
 
 static npos_status convert(const npi_image *in, int channels, npi_image *out) {
     NPI_TRY(npi_image_alloc(out, in->height, in->width, channels, "convert"));
+    out->shrink = in->shrink;
+    out->stored_height = in->stored_height;
+    out->stored_width = in->stored_width;
     size_t pixels = (size_t)in->height * (size_t)in->width;
     for (size_t i = 0; i < pixels; i++)
         if (channels == 1)
@@ -25,6 +29,11 @@ static npos_status convert(const npi_image *in, int channels, npi_image *out) {
 static int centre(int64_t whole, int part) {
     int64_t rest = whole - part, half = rest / 2;
     return (int)(rest % 2 != 0 ? half + half % 2 : half);
+}
+
+int npi_transform_least_side(const npi_transform *transform) {
+    double side = ceil(transform->reducing_gap * transform->size);
+    return side > 0 && side <= NPI_IMAGE_MAX_SIDE ? (int)side : 0;
 }
 
 npos_status npi_transform_apply(const npi_transform *transform, const npi_image *in,
@@ -45,7 +54,11 @@ npos_status npi_transform_apply(const npi_transform *transform, const npi_image 
         NPI_TRY(convert(in, 1, &grey));
         in = &grey;
     }
-    int64_t height = in->height, width = in->width;
+    int64_t height = in->shrink ? in->stored_height : in->height,
+            width = in->shrink ? in->stored_width : in->width;
+    /* what the stored image covers of one that was decoded smaller: its sides were rounded up */
+    const float box[4] = {0, 0, (float)((double)width / (in->shrink ? in->shrink : 1)),
+                          (float)((double)height / (in->shrink ? in->shrink : 1))};
     if (width <= height) {
         height = (int64_t)((double)(size * height) / (double)width);
         width = size;
@@ -55,7 +68,7 @@ npos_status npi_transform_apply(const npi_transform *transform, const npi_image 
     }
     npi_window window = {centre(height, size), centre(width, size), size, size};
     NPI_TRY_GOTO(
-        npi_resize_window(in, height, width, transform->interpolation, NULL, window, &sized), done);
+        npi_resize_window(in, height, width, transform->interpolation, box, window, &sized), done);
     if (sized.channels != channels) {
         status = convert(&sized, channels, out);
     } else {
@@ -72,6 +85,10 @@ npos_status npi_transform_crop(const npi_transform *transform, const npi_image *
                                npi_image *out) {
     int size = transform->size, channels = transform->channels;
     *out = (npi_image){0};
+    if (in->shrink)
+        return npi_fail(NPOS_INVALID_ARGUMENT,
+                        "crop: an image decoded at 1/%d of its size, expected a whole one",
+                        in->shrink);
     if (crop.top < 0 || crop.left < 0 || crop.rows < 1 || crop.columns < 1 ||
         crop.rows > in->height - crop.top || crop.columns > in->width - crop.left)
         return npi_fail(NPOS_INVALID_ARGUMENT,

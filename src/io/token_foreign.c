@@ -59,6 +59,7 @@ static npos_status set_shape(const char *path, int64_t rows, int64_t width, npi_
     info->rows = (int)rows;
     info->width = (int)width;
     info->block = -1;
+    info->reducing_gap = -1;
     info->chunk = NPI_TOKEN_CHUNK;
     return NPOS_OK;
 }

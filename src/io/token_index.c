@@ -79,12 +79,14 @@ json_t *npi_token_index_make(const npi_token_info *info) {
         whole = json_array_append_new(classes, npi_json_text(info->class_names[i])) == 0;
     for (int64_t i = 0; whole && i < info->images; i++)
         whole = json_array_append_new(labels, json_integer(info->labels[i])) == 0;
-    json_t *index = json_pack(
-        "{s:s, s:I, s:i, s:i, s:i, s:i, s:o, s:o, s:o, s:o, s:o, s:o, s:o*}", "format", format,
-        "images", (json_int_t)info->images, "block", info->block, "rows", info->rows, "width",
-        info->width, "chunk", info->chunk, "model", hex(info->model), "names", hex(info->names),
-        "spec", text_or_null(info->spec), "transform", text_or_null(info->transform), "classes",
-        classes, "labels", labels, "skipped", skipped);
+    json_t *gap = info->reducing_gap > 0 ? json_real(info->reducing_gap) : NULL;
+    json_t *index =
+        json_pack("{s:s, s:I, s:i, s:i, s:i, s:i, s:o, s:o, s:o, s:o, s:o, s:o, s:o*, s:o*}",
+                  "format", format, "images", (json_int_t)info->images, "block", info->block,
+                  "rows", info->rows, "width", info->width, "chunk", info->chunk, "model",
+                  hex(info->model), "names", hex(info->names), "spec", text_or_null(info->spec),
+                  "transform", text_or_null(info->transform), "classes", classes, "labels", labels,
+                  "skipped", skipped, "reducing_gap", gap);
     if (whole)
         return index;
     json_decref(index);
@@ -116,6 +118,15 @@ static npos_status read_int(const char *path, const json_t *index, const char *k
     NPI_TRY(read_number(path, index, key, least, most, &value));
     *out = (int)value;
     return NPOS_OK;
+}
+
+/* Only of images that were decoded smaller: indices of all others lack the key. */
+static npos_status read_gap(const char *path, const json_t *index, double *out) {
+    const json_t *value = json_object_get(index, "reducing_gap");
+    *out = json_number_value(value);
+    return !value || (json_is_number(value) && *out >= 1 && *out <= MOST_SIDE)
+               ? NPOS_OK
+               : wrong(path, "reducing_gap", "a number from 1 on");
 }
 
 static npos_status read_hex(const char *path, const json_t *index, const char *key, uint64_t *out) {
@@ -180,6 +191,7 @@ static npos_status read_info(const char *path, const json_t *index, npi_token_in
     NPI_TRY(read_int(path, index, "chunk", 1, MOST_CHUNK, &info->chunk));
     NPI_TRY(read_hex(path, index, "model", &info->model));
     NPI_TRY(read_hex(path, index, "names", &info->names));
+    NPI_TRY(read_gap(path, index, &info->reducing_gap));
     NPI_TRY(read_text(path, index, "spec", &info->spec));
     NPI_TRY(read_text(path, index, "transform", &info->transform));
     NPI_TRY(read_classes(path, index, info));

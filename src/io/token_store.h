@@ -38,7 +38,10 @@ typedef struct npi_token_info {
     int32_t *labels;    /* [images], 0..classes-1, or -1 without */
     char *spec;         /* of the images; NULL: not known */
     char *transform;    /* how they were prepared, for people; NULL: not known */
-    char **skipped;     /* [skipped_count] names of images that were left out as broken; for the
+    /* Least ratio of a JPEG's decoded size to the model's (npi_transform's); 0: decoded whole; -1: not
+     * known (files of others) */
+    double reducing_gap;
+    char **skipped; /* [skipped_count] names of images that were left out as broken; for the
                            index alone: a reader does not fill it */
     int64_t skipped_count;
 } npi_token_info;

@@ -27,6 +27,9 @@ static const struct {
             {"augment", npi_bench_augment, NULL, false},
             {"inference", npi_bench_inference, NULL, false},
             {"decode", npi_bench_decode, "uint8", false},
+            {"decode-centre", npi_bench_decode_centre, "uint8", false},
+            {"decode-large", npi_bench_decode_large, "uint8", false},
+            {"decode-scaled", npi_bench_decode_scaled, "uint8", false},
             {"step-cifar100", npi_bench_step_cifar100, NULL, true},
             {"step-imagenet100", npi_bench_step_imagenet100, NULL, true},
             {"clip-encoder", npi_bench_clip_encoder, NULL, true},
@@ -98,27 +101,32 @@ void npi_bench_normals(float *to, size_t count, uint32_t item) {
     }
 }
 
+/* Whether a word of `only` names a row; "decode" names the rows behind it as well. */
+static bool names_row(const char *word, const char *row) {
+    return strcmp(word, row) == 0 ||
+           (strcmp(word, "decode") == 0 && strncmp(row, "decode-", 7) == 0);
+}
+
 /* Which rows `only` names, as bits; unknown names are errors. */
 static npos_status choose(const char *only, unsigned *chosen) {
-    const char *names[ROWS];
-    for (int i = 0; i < ROWS; i++)
-        names[i] = rows[i].name;
     *chosen = only ? 0 : (1u << ROWS) - 1;
     for (const char *at = only; at && *at;) {
         char word[32];
         size_t length = strcspn(at, ",");
-        int found = -1;
+        bool found = false;
         snprintf(word, sizeof word, "%.*s", (int)length, at);
         for (int i = 0; i < ROWS; i++)
-            if (strcmp(word, names[i]) == 0)
-                found = i;
-        if (found < 0)
+            if (names_row(word, rows[i].name)) {
+                found = true;
+                *chosen |= 1u << i;
+            }
+        if (!found)
             return npi_hint(
                 npi_fail(NPOS_INVALID_ARGUMENT, "bench '%s' is not known", word),
                 "benchmarks: step, step-open, encoder, knn, synthesis, augment, inference, decode, "
-                "step-cifar100, step-imagenet100, clip-encoder, clip-features, clip-blocks, "
+                "decode-centre, decode-large, decode-scaled, step-cifar100, step-imagenet100, "
+                "clip-encoder, clip-features, clip-blocks, "
                 "clip-step, knn-imagenet, knn-imagenet-2048");
-        *chosen |= 1u << found;
         at += length + (at[length] == ',');
     }
     return NPOS_OK;

@@ -59,9 +59,13 @@ NPOS_MUST_CHECK npos_status npi_bench_synthesis(npi_bench *bench);
 /* 512 augmented views of 32x32 images. */
 NPOS_MUST_CHECK npos_status npi_bench_augment(npi_bench *bench);
 
-/* 64 JPEG files decoded and cropped to 224 x 224 by one thread of the host, whatever the device.
- * NPOS_UNSUPPORTED in a build without libjpeg. */
+/* 64 JPEG files decoded and brought to 224 x 224 by one thread of the host, whatever the device: of 500 x 375 by a random
+ * crop; the same by resize and centre crop; of 1600 x 1200 so; the same with reducing_gap 2, which decodes at half the
+ * size.  NPOS_UNSUPPORTED in a build without libjpeg. */
 NPOS_MUST_CHECK npos_status npi_bench_decode(npi_bench *bench);
+NPOS_MUST_CHECK npos_status npi_bench_decode_centre(npi_bench *bench);
+NPOS_MUST_CHECK npos_status npi_bench_decode_large(npi_bench *bench);
+NPOS_MUST_CHECK npos_status npi_bench_decode_scaled(npi_bench *bench);
 
 enum { NPI_BENCH_IMAGES = 64, NPI_BENCH_VIEWS = 512 };
 

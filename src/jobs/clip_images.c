@@ -20,7 +20,7 @@ npos_status npi_clip_encoder_open(npi_device *dev, const char *path, int most,
     if (channels != 1 && channels != 3)
         return npi_fail(NPOS_UNSUPPORTED, "%s: images of %d channels, expected 1 or 3", path,
                         channels);
-    out->transform = (npi_transform){side, channels, NPI_BICUBIC};
+    out->transform = (npi_transform){side, channels, NPI_BICUBIC, 0};
     out->normalise = (npi_augment_desc){.batch = most,
                                         .views = 1,
                                         .src_h = side,

@@ -104,9 +104,9 @@ static npos_status open_recipe(job *j) {
         check->wanted.mean[c] = mean[c];
         check->wanted.std[c] = std[c];
     }
-    j->transform = (npi_transform){j->recipe.image_size, j->recipe.channels,
-                                   strcmp(j->recipe.interpolation, "bicubic") == 0 ? NPI_BICUBIC
-                                                                                   : NPI_BILINEAR};
+    j->transform = (npi_transform){
+        j->recipe.image_size, j->recipe.channels,
+        strcmp(j->recipe.interpolation, "bicubic") == 0 ? NPI_BICUBIC : NPI_BILINEAR, 0};
     return NPOS_OK;
 }
 

@@ -57,7 +57,12 @@ static npos_status open_writer(job *j) {
                            .classes = j->images.classes,
                            .class_names = j->images.class_names,
                            .labels = j->images.labels,
-                           .spec = j->images.spec};
+                           .spec = j->images.spec,
+                           .reducing_gap = o->reducing_gap};
+    char gap[64] = "";
+    if (o->reducing_gap > 0)
+        snprintf(gap, sizeof gap, "JPEG at 1/2, 1/4 or 1/8 with reducing gap %g, ",
+                 o->reducing_gap);
     npi_images *images = &j->images;
     npos_status status;
     NPI_TRY_GOTO(npi_clip_hash(o->clip, &info.model), done);
@@ -69,10 +74,10 @@ static npos_status open_writer(job *j) {
         info.skipped[info.skipped_count] = images->broken[info.skipped_count].name;
     NPI_TRY_GOTO(
         npi_format(&info.transform,
-                   "short side %d bicubic, centre crop, %d channels, mean %.7g %.7g %.7g, std "
+                   "%sshort side %d bicubic, centre crop, %d channels, mean %.7g %.7g %.7g, std "
                    "%.7g %.7g %.7g",
-                   c->side, c->channels, (double)n->mean[0], (double)n->mean[1], (double)n->mean[2],
-                   (double)n->std[0], (double)n->std[1], (double)n->std[2]),
+                   gap, c->side, c->channels, (double)n->mean[0], (double)n->mean[1],
+                   (double)n->mean[2], (double)n->std[0], (double)n->std[1], (double)n->std[2]),
         done);
     status = npi_token_writer_open(o->out, &info, o->resume, &j->writer);
 done:
@@ -192,6 +197,7 @@ static npos_status prepare(job *j, npi_device *dev) {
     if (o->block < 0 || o->block >= c->vision.layers)
         return npi_fail(NPOS_INVALID_ARGUMENT, "block %d: the image tower of %s has blocks 0 to %d",
                         o->block, o->clip, c->vision.layers - 1);
+    j->encoder.transform.reducing_gap = o->reducing_gap;
     NPI_TRY(npi_images_open(o->data, &j->encoder.transform, 0, 0, &j->images));
     NPI_TRY(npi_sift(&o->compute, &j->images));
     if (j->images.count < 1)
@@ -252,6 +258,11 @@ npos_status npos_extract(const npos_extract_options *options) {
                                          : "out");
     if (options->batch < 0)
         return npi_fail(NPOS_INVALID_ARGUMENT, "batch %d, expected 1 or more", options->batch);
+    if (!(options->reducing_gap == 0 ||
+          (options->reducing_gap >= 1 && options->reducing_gap <= 64)))
+        return npi_fail(NPOS_INVALID_ARGUMENT,
+                        "reducing gap %g, expected 0 (images are decoded whole), or 1 to 64",
+                        options->reducing_gap);
     NPI_TRY(npi_compute_open(&options->compute, &dev));
     npos_status status = extract(options, dev);
     npi_device_close(dev);

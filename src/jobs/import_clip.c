@@ -142,7 +142,7 @@ done:
 /* The classes of `data` are looked at before anything is written. */
 static npos_status check_data(const job *j) {
     npi_images images;
-    npi_transform transform = {j->config.side, j->config.channels, NPI_BICUBIC};
+    npi_transform transform = {j->config.side, j->config.channels, NPI_BICUBIC, 0};
     int32_t *labels = NULL;
     npos_status status;
     NPI_TRY(npi_images_open(j->options->data, &transform, 0, 0, &images));

@@ -194,6 +194,17 @@ static npos_status check_images(const npi_recipe *r) {
                             r->mean, r->std);
     if (r->channels == 2)
         return npi_fail(NPOS_INVALID_ARGUMENT, "channels: 2, expected 1 or 3");
+    if (r->reducing_gap > 0 && r->reducing_gap < 1)
+        return npi_fail(NPOS_INVALID_ARGUMENT,
+                        "reducing_gap: %g, expected 0 (images are decoded whole), or 1 or more",
+                        r->reducing_gap);
+    if (r->reducing_gap > 0 && strcmp(r->method, "clip") != 0)
+        return npi_hint(
+            npi_fail(NPOS_INVALID_ARGUMENT,
+                     "reducing_gap: %g with method '%s', expected 0: only CLIP's images "
+                     "may be decoded smaller",
+                     r->reducing_gap, r->method),
+            "training from scratch crops random parts of whole images");
     if (r->crop_lo > r->crop_hi)
         return npi_fail(NPOS_INVALID_ARGUMENT, "crop_lo: %g is larger than crop_hi, %g", r->crop_lo,
                         r->crop_hi);

@@ -97,6 +97,9 @@
     X(TEXT, std, "0.2471 0.2435 0.2616", 0, 0, "of each channel of the training images")           \
     X(TEXT, interpolation, "bilinear", 0, 0,                                                       \
       "{bilinear, bicubic}: how images are brought to image_size")                                 \
+    X(REAL, reducing_gap, 0, 0, 64,                                                                \
+      "clip: JPEGs are decoded at 1/2, 1/4 or 1/8 of their size, no smaller than this times "      \
+      "image_size, as Pillow's draft does: faster, other pixels (docs/data.md); 0: whole")         \
     X(TEXT, loading, "auto", 0, 0,                                                                 \
       "{auto, memory, stream}: training images in memory, or decoded in each step; auto: "         \
       "streamed where they take more than 8 GB or crop_filter is bicubic; clip: tokens in the "    \

@@ -61,7 +61,9 @@ static npos_status read_image(const job *j, slot *s, uint8_t *to) {
     npos_status status;
     s->raw = (npi_image){0};
     if (!stored.pixels)
-        NPI_TRY_GOTO(npi_image_read(s->file, &stored), done);
+        NPI_TRY_GOTO(
+            npi_image_read(s->file, npi_transform_least_side(&j->fitted.run->transform), &stored),
+            done);
     NPI_TRY_GOTO(npi_transform_apply(&j->fitted.run->transform, &stored, &fitting), done);
     memcpy(to, fitting.pixels, j->image_bytes);
 done:

@@ -32,12 +32,13 @@ npi_model_desc npi_settings_model(const npi_recipe *r, int classes) {
 
 npi_transform npi_settings_transform(const npi_recipe *r) {
     bool bicubic = strcmp(r->interpolation, "bicubic") == 0;
-    return (npi_transform){r->image_size, r->channels, bicubic ? NPI_BICUBIC : NPI_BILINEAR};
+    return (npi_transform){r->image_size, r->channels, bicubic ? NPI_BICUBIC : NPI_BILINEAR,
+                           r->reducing_gap};
 }
 
 npi_transform npi_settings_crop_transform(const npi_recipe *r) {
     bool bicubic = strcmp(r->crop_filter, "bicubic") == 0;
-    return (npi_transform){r->image_size, r->channels, bicubic ? NPI_BICUBIC : NPI_BILINEAR};
+    return (npi_transform){r->image_size, r->channels, bicubic ? NPI_BICUBIC : NPI_BILINEAR, 0};
 }
 
 bool npi_settings_streams(const npi_recipe *r, int64_t images) {

@@ -54,6 +54,14 @@ static npos_status check_store(const npi_trainer *t, const npi_token_info *info)
                                  path, info->block, r->first_block),
                         "npos extract --block %d, or --set first_block=%d", r->first_block,
                         info->block);
+    if (info->reducing_gap >= 0 && info->reducing_gap != r->reducing_gap)
+        return npi_hint(npi_fail(NPOS_INVALID_ARGUMENT,
+                                 "%s: tokens of images decoded with reducing_gap %g, the recipe's "
+                                 "is %g: the run would see other pixels than it was trained on",
+                                 path, info->reducing_gap, r->reducing_gap),
+                        "--set reducing_gap=%g, or npos extract --reducing-gap %g into another "
+                        "store",
+                        info->reducing_gap, r->reducing_gap);
     if (info->images > INT32_MAX)
         return npi_fail(NPOS_UNSUPPORTED, "%s: %" PRId64 " images, at most %d can be held", path,
                         info->images, INT32_MAX);

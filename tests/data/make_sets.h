@@ -16,7 +16,7 @@
 
 /* The same generator as tests/golden/images.py. */
 static inline npi_image make_pattern(int height, int width, int channels, int kind) {
-    npi_image image = {height, width, channels, NULL};
+    npi_image image = {.height = height, .width = width, .channels = channels};
     size_t count = (size_t)height * (size_t)width * (size_t)channels;
     CHECK_OK(npi_alloc(&image.pixels, count, 1, "pattern"));
     uint32_t state = (uint32_t)height * 1000003u + (uint32_t)width * 1009u + (uint32_t)channels;

@@ -548,7 +548,7 @@ static void out_of_memory(void **state) {
         file_bytes file = read_golden(goldens[i]);
         put_bytes(folder, goldens[i], file.bytes, file.size);
         npi_free(file.bytes);
-        npi_transform transform = {5, 3, NPI_BILINEAR};
+        npi_transform transform = {5, 3, NPI_BILINEAR, 0};
         npos_status status = NPOS_OUT_OF_MEMORY;
         for (int n = 1; status != NPOS_OK; n++) {
             npi_images loaded;

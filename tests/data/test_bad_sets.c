@@ -37,7 +37,7 @@ static int teardown(void **state) {
 
 /* The set opens, but loading its images fails. */
 static void load_fails(const char *name, npos_status status, const char *text) {
-    npi_transform transform = {8, 3, NPI_BILINEAR};
+    npi_transform transform = {8, 3, NPI_BILINEAR, 0};
     npi_images images;
     size_t before = npi_memory_now();
     CHECK_FAILS(npi_images_load(check_path(folder, name), &transform, 0, 0, 2, NULL, NULL, &images),
@@ -355,7 +355,7 @@ static void out_of_memory(void **state) {
                                         "i#train#class=1",   "c#train",
                                         "x.npy#class=0",     "fashion",
                                         "l.txt#first=1"};
-    npi_transform transform = {5, 3, NPI_BILINEAR};
+    npi_transform transform = {5, 3, NPI_BILINEAR, 0};
     for (size_t i = 0; i < sizeof specs / sizeof *specs; i++) {
         npos_status status = NPOS_OUT_OF_MEMORY;
         const char *spec = check_path(folder, specs[i]);

@@ -31,7 +31,7 @@ static void bits_are_those_of_scipy(void **state) {
 
 /* A smooth picture: JPEG, another size and more light leave it near; another picture is far. */
 static npi_image make_smooth(int side, int seed, int light) {
-    npi_image image = {side, side, 3, NULL};
+    npi_image image = {.height = side, .width = side, .channels = 3};
     CHECK_OK(npi_alloc(&image.pixels, (size_t)(side * side * 3), 1, "picture"));
     for (int y = 0; y < side; y++)
         for (int x = 0; x < side; x++)
@@ -54,7 +54,7 @@ static void small_changes_are_near(void **state) {
     CHECK_OK(npi_fingerprint_take(&image, &first));
     file_bytes jpeg = make_jpeg(&image, 60);
 
-    CHECK_OK(npi_image_decode(jpeg.bytes, jpeg.size, "jpeg", &changed));
+    CHECK_OK(npi_image_decode(jpeg.bytes, jpeg.size, "jpeg", 0, &changed));
     CHECK_OK(npi_fingerprint_take(&changed, &other));
     assert_true(npi_fingerprint_distance(&first, &other) <= 4 &&
                 npi_fingerprint_likeness(&first, &other) > 0.99);
@@ -82,7 +82,7 @@ static void small_changes_are_near(void **state) {
     assert_true(other.flat && npi_fingerprint_likeness(&first, &other) == 0);
     assert_false(first.flat);
     /* the same bytes in another shape are another image */
-    npi_image tall = {16, 4, 3, image.pixels};
+    npi_image tall = {.height = 16, .width = 4, .channels = 3, .pixels = image.pixels};
     CHECK_OK(npi_fingerprint_take(&tall, &first));
     assert_true(first.exact[0] != other.exact[0]);
     npi_image_clear(&image);

@@ -117,7 +117,7 @@ static void the_first_of_each_class(void **state) {
 /* The hash tells a subset from the whole, whichever way the pixels are read. */
 static void the_first_have_a_hash_of_their_own(void **state) {
     (void)state;
-    npi_transform transform = {5, 3, NPI_BILINEAR};
+    npi_transform transform = {5, 3, NPI_BILINEAR, 0};
     static const char *const specs[] = {"svhn_test.mat", "svhn_test.mat#first=1",
                                         "svhn_test.mat#first=9"};
     uint64_t loaded[3], stamped[3];

@@ -33,7 +33,7 @@ static void files_decode_as_pillow_decodes_them(void **state) {
         snprintf(expected_name, sizeof expected_name, "%s.npy", entry->d_name);
         npi_image image;
         npi_npy expected;
-        CHECK_OK(npi_image_read(check_path(golden_folder, entry->d_name), &image));
+        CHECK_OK(npi_image_read(check_path(golden_folder, entry->d_name), 0, &image));
         CHECK_OK(npi_npy_read(check_path(golden_folder, expected_name), &expected));
         assert_int_equal(image.height, expected.shape[0]);
         assert_int_equal(image.width, expected.shape[1]);
@@ -53,7 +53,7 @@ static void files_decode_as_pillow_decodes_them(void **state) {
 
 static npi_image decode(file_bytes file) {
     npi_image image;
-    CHECK_OK(npi_image_decode(file.bytes, file.size, "made.png", &image));
+    CHECK_OK(npi_image_decode(file.bytes, file.size, "made.png", 0, &image));
     npi_free(file.bytes);
     return image;
 }
@@ -104,7 +104,7 @@ static void check_cuts(file_bytes file, size_t tail) {
     for (size_t size = 0; size + tail < file.size; size++) {
         char *copy = malloc(size + 1); /* of its own, so that a sanitizer sees its end */
         memcpy(copy, file.bytes, size);
-        CHECK_FAILS(npi_image_decode(copy, size, "cut.img", &image), NPOS_BAD_DATA, "cut.img");
+        CHECK_FAILS(npi_image_decode(copy, size, "cut.img", 0, &image), NPOS_BAD_DATA, "cut.img");
         assert_null(image.pixels);
         free(copy);
     }
@@ -116,7 +116,7 @@ static void truncated_files_are_errors(void **state) {
     npi_image pattern = make_pattern(16, 24, 3, 0), image;
     file_bytes jpeg = make_jpeg(&pattern, 80);
     check_cuts(jpeg, 0);
-    CHECK_FAILS(npi_image_decode(jpeg.bytes, jpeg.size / 2, "half.jpg", &image), NPOS_BAD_DATA,
+    CHECK_FAILS(npi_image_decode(jpeg.bytes, jpeg.size / 2, "half.jpg", 0, &image), NPOS_BAD_DATA,
                 "half.jpg: damaged JPEG");
     npi_free(jpeg.bytes);
     file_bytes png = make_png(16, 24, 8, PNG_COLOR_TYPE_RGB, 0, pattern.pixels, 24 * 3);
@@ -164,7 +164,8 @@ static void smaller_formats_cut_and_changed(void **state) {
         for (size_t at = 0; at < file.size; at++) {
             for (int flip = 1; flip < 256; flip = 2 * flip + 1) {
                 file.bytes[at] ^= (uint8_t)flip;
-                if (npi_image_decode(file.bytes, animated ? at : file.size, "x", &image) == NPOS_OK)
+                if (npi_image_decode(file.bytes, animated ? at : file.size, "x", 0, &image) ==
+                    NPOS_OK)
                     npi_image_clear(&image);
                 file.bytes[at] ^= (uint8_t)flip;
             }
@@ -194,7 +195,7 @@ static void headers_that_lie(void **state) {
     };
     npi_image image;
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++)
-        CHECK_FAILS(npi_image_decode(cases[i].text, strlen(cases[i].text), "x.pnm", &image),
+        CHECK_FAILS(npi_image_decode(cases[i].text, strlen(cases[i].text), "x.pnm", 0, &image),
                     cases[i].status, cases[i].message);
     static const struct {
         size_t at;
@@ -216,16 +217,16 @@ static void headers_that_lie(void **state) {
     for (size_t i = 0; i < sizeof bitmaps / sizeof *bitmaps; i++) {
         file_bytes file = read_small(3);
         memcpy(file.bytes + bitmaps[i].at, bitmaps[i].bytes, bitmaps[i].count);
-        CHECK_FAILS(npi_image_decode(file.bytes, file.size, "x.bmp", &image), bitmaps[i].status,
+        CHECK_FAILS(npi_image_decode(file.bytes, file.size, "x.bmp", 0, &image), bitmaps[i].status,
                     bitmaps[i].message);
         npi_free(file.bytes);
     }
     file_bytes file = read_small(4);
     memcpy(file.bytes + 46, "\xff\xff\xff", 3); /* colors of the palette */
-    CHECK_FAILS(npi_image_decode(file.bytes, file.size, "x.bmp", &image), NPOS_UNSUPPORTED,
+    CHECK_FAILS(npi_image_decode(file.bytes, file.size, "x.bmp", 0, &image), NPOS_UNSUPPORTED,
                 "palette size");
     memcpy(file.bytes + 46, "\xff\xff\0", 3);
-    CHECK_FAILS(npi_image_decode(file.bytes, file.size, "x.bmp", &image), NPOS_BAD_DATA,
+    CHECK_FAILS(npi_image_decode(file.bytes, file.size, "x.bmp", 0, &image), NPOS_BAD_DATA,
                 "truncated");
     npi_free(file.bytes);
 }
@@ -233,11 +234,11 @@ static void headers_that_lie(void **state) {
 static void files_that_are_no_images_are_named(void **state) {
     (void)state;
     npi_image image;
-    CHECK_FAILS(npi_image_decode("", 0, "empty.png", &image), NPOS_BAD_DATA,
+    CHECK_FAILS(npi_image_decode("", 0, "empty.png", 0, &image), NPOS_BAD_DATA,
                 "empty.png: the file is empty");
-    CHECK_FAILS(npi_image_decode("GIF89a", 6, "a.gif", &image), NPOS_BAD_DATA,
+    CHECK_FAILS(npi_image_decode("GIF89a", 6, "a.gif", 0, &image), NPOS_BAD_DATA,
                 "a.gif: not an image of a kind");
-    CHECK_FAILS(npi_image_read("no/such.jpg", &image), NPOS_NOT_FOUND, "no/such.jpg");
+    CHECK_FAILS(npi_image_read("no/such.jpg", 0, &image), NPOS_NOT_FOUND, "no/such.jpg");
 }
 
 static void put_u32(uint8_t *to, uint32_t value) {
@@ -253,23 +254,23 @@ static void absurd_sizes_are_refused(void **state) {
         put_u32(png.bytes + 16, (uint32_t)side);
         put_u32(png.bytes + 20, (uint32_t)side);
         put_u32(png.bytes + 29, (uint32_t)crc32(0, png.bytes + 12, 17));
-        CHECK_FAILS(npi_image_decode(png.bytes, png.size, "huge.png", &image), NPOS_BAD_DATA,
+        CHECK_FAILS(npi_image_decode(png.bytes, png.size, "huge.png", 0, &image), NPOS_BAD_DATA,
                     "huge.png: the image says it is");
     }
     put_u32(png.bytes + 16, 10000); /* a legal size, but not in so few bytes */
     put_u32(png.bytes + 20, 10000);
     put_u32(png.bytes + 29, (uint32_t)crc32(0, png.bytes + 12, 17));
-    CHECK_FAILS(npi_image_decode(png.bytes, png.size, "bomb.png", &image), NPOS_BAD_DATA,
+    CHECK_FAILS(npi_image_decode(png.bytes, png.size, "bomb.png", 0, &image), NPOS_BAD_DATA,
                 "bomb.png: 10000 x 10000 pixels cannot come from");
     npi_free(png.bytes);
     file_bytes jpeg = make_jpeg(&pattern, 80);
     uint8_t *frame = memmem(jpeg.bytes, jpeg.size, "\xff\xc0", 2);
     assert_non_null(frame);
     memcpy(frame + 5, "\xea\x60\xea\x60", 4); /* 60000 x 60000 */
-    CHECK_FAILS(npi_image_decode(jpeg.bytes, jpeg.size, "huge.jpg", &image), NPOS_BAD_DATA,
+    CHECK_FAILS(npi_image_decode(jpeg.bytes, jpeg.size, "huge.jpg", 0, &image), NPOS_BAD_DATA,
                 "huge.jpg: the image says it is 60000 x 60000");
     memcpy(frame + 5, "\x27\x10\x27\x10", 4);
-    CHECK_FAILS(npi_image_decode(jpeg.bytes, jpeg.size, "bomb.jpg", &image), NPOS_BAD_DATA,
+    CHECK_FAILS(npi_image_decode(jpeg.bytes, jpeg.size, "bomb.jpg", 0, &image), NPOS_BAD_DATA,
                 "bomb.jpg: 10000 x 10000 pixels cannot come from");
     npi_free(jpeg.bytes);
     npi_image_clear(&pattern);
@@ -281,7 +282,7 @@ static void check_memory(file_bytes file) {
     npi_image image;
     for (int n = 1; status != NPOS_OK; n++) {
         npi_memory_fail_after(n);
-        status = npi_image_decode(file.bytes, file.size, "a.img", &image);
+        status = npi_image_decode(file.bytes, file.size, "a.img", 0, &image);
         npi_memory_fail_after(0);
         if (status != NPOS_OK) {
             assert_int_equal(status, NPOS_OUT_OF_MEMORY);

@@ -23,7 +23,7 @@ static int teardown(void **state) {
 }
 
 static npi_images load(const char *spec, int64_t limit, uint64_t seed, int threads) {
-    npi_transform transform = {7, 3, NPI_BILINEAR};
+    npi_transform transform = {7, 3, NPI_BILINEAR, 0};
     npi_images images;
     CHECK_OK(npi_images_load(spec, &transform, limit, seed, threads, NULL, NULL, &images));
     return images;
@@ -58,7 +58,7 @@ static npos_status stop_at_once(void *context, int64_t done, int64_t total) {
 /* Whatever the number of threads, and wherever the set comes from. */
 static void broken_images_are_sifted_out(void **state) {
     (void)state;
-    npi_transform transform = {7, 3, NPI_BILINEAR};
+    npi_transform transform = {7, 3, NPI_BILINEAR, 0};
     npi_images clean = load(check_path(folder, "s"), 0, 0, 2), images;
     put_text(folder, "s/ant/000x.jpg", "no JPEG");
     put_text(folder, "s/cat/050x.png", "");
@@ -176,7 +176,7 @@ static npos_status tell(void *context, int64_t done, int64_t total) {
 
 static void progress_ends_at_the_total_and_can_stop(void **state) {
     (void)state;
-    npi_transform transform = {7, 1, NPI_BICUBIC};
+    npi_transform transform = {7, 1, NPI_BICUBIC, 0};
     npi_images images;
     told t = {0};
     CHECK_OK(npi_images_load(check_path(folder, "s"), &transform, 0, 0, 2, tell, &t, &images));
@@ -193,7 +193,7 @@ static void progress_ends_at_the_total_and_can_stop(void **state) {
 static void a_wrong_transform_is_refused(void **state) {
     (void)state;
     npi_images images;
-    npi_transform transform = {0, 3, NPI_BILINEAR};
+    npi_transform transform = {0, 3, NPI_BILINEAR, 0};
     CHECK_FAILS(npi_images_load(check_path(folder, "s"), &transform, 0, 0, 1, NULL, NULL, &images),
                 NPOS_INVALID_ARGUMENT, "size 0");
 }
@@ -203,7 +203,7 @@ static void a_set_beyond_all_memory_is_refused(void **state) {
     if ((double)sysconf(_SC_PHYS_PAGES) * (double)sysconf(_SC_PAGESIZE) > 1e12)
         skip();
     npi_images images;
-    npi_transform transform = {65000, 3, NPI_BILINEAR}; /* 90 images of 12.7 GB */
+    npi_transform transform = {65000, 3, NPI_BILINEAR, 0}; /* 90 images of 12.7 GB */
     CHECK_FAILS(npi_images_load(check_path(folder, "s"), &transform, 0, 0, 1, NULL, NULL, &images),
                 NPOS_OUT_OF_MEMORY, "90 images need 1140.8 GB");
 }

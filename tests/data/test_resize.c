@@ -60,7 +60,7 @@ static void check_transform(const char *line) {
                             &size, &wanted, &filter, &expected),
                      8);
     npi_image in = make_pattern(height, width, channels, kind), out;
-    npi_transform transform = {size, wanted, filter ? NPI_BICUBIC : NPI_BILINEAR};
+    npi_transform transform = {size, wanted, filter ? NPI_BICUBIC : NPI_BILINEAR, 0};
     CHECK_OK(npi_transform_apply(&transform, &in, &out));
     assert_int_equal(out.height, size);
     assert_int_equal(out.width, size);
@@ -91,7 +91,7 @@ static void check_crop(const char *line) {
                             &size, &wanted, &filter, &expected),
                      12);
     npi_image in = make_pattern(height, width, channels, kind), out;
-    npi_transform transform = {size, wanted, filter ? NPI_BICUBIC : NPI_BILINEAR};
+    npi_transform transform = {size, wanted, filter ? NPI_BICUBIC : NPI_BILINEAR, 0};
     CHECK_OK(npi_transform_crop(&transform, &in, crop, &out));
     assert_int_equal(out.height, size);
     assert_int_equal(out.width, size);
@@ -110,7 +110,7 @@ static void crop_is_torchvisions_bit_for_bit(void **state) {
 static void an_image_of_the_size_is_untouched(void **state) {
     (void)state;
     npi_image in = make_pattern(32, 32, 3, 0), out;
-    npi_transform transform = {32, 3, NPI_BICUBIC};
+    npi_transform transform = {32, 3, NPI_BICUBIC, 0};
     CHECK_OK(npi_transform_apply(&transform, &in, &out));
     assert_memory_equal(in.pixels, out.pixels, 32 * 32 * 3);
     npi_image_clear(&in);
@@ -121,7 +121,7 @@ static void an_image_of_the_size_is_untouched(void **state) {
 static void a_very_long_image_costs_no_more_than_its_middle(void **state) {
     (void)state;
     npi_image in = make_pattern(60000, 1, 1, 0), out;
-    npi_transform transform = {224, 3, NPI_BILINEAR};
+    npi_transform transform = {224, 3, NPI_BILINEAR, 0};
     size_t before = npi_memory_peak();
     CHECK_OK(npi_transform_apply(&transform, &in, &out));
     assert_true(npi_memory_peak() - before < 4 << 20);
@@ -137,11 +137,11 @@ static void wrong_arguments_are_refused(void **state) {
     const float outside[4] = {0, 0, 9, 8}, empty[4] = {4, 4, 4, 8};
     CHECK_FAILS(npi_resize(&in, 8, 8, NPI_BILINEAR, outside, &out), NPOS_INVALID_ARGUMENT, "box");
     CHECK_FAILS(npi_resize(&in, 8, 8, NPI_BILINEAR, empty, &out), NPOS_INVALID_ARGUMENT, "box");
-    npi_transform nothing = {0, 3, NPI_BILINEAR}, alpha = {8, 4, NPI_BILINEAR};
+    npi_transform nothing = {0, 3, NPI_BILINEAR, 0}, alpha = {8, 4, NPI_BILINEAR, 0};
     CHECK_FAILS(npi_transform_apply(&nothing, &in, &out), NPOS_INVALID_ARGUMENT, "size 0");
     CHECK_FAILS(npi_transform_apply(&alpha, &in, &out), NPOS_INVALID_ARGUMENT, "4 channels");
     const npi_window beside[] = {{0, 1, 8, 8}, {-1, 0, 4, 4}, {0, 0, 0, 4}, {4, 4, 5, 4}};
-    npi_transform plain = {8, 1, NPI_BILINEAR};
+    npi_transform plain = {8, 1, NPI_BILINEAR, 0};
     for (int i = 0; i < 4; i++)
         CHECK_FAILS(npi_transform_crop(&plain, &in, beside[i], &out), NPOS_INVALID_ARGUMENT,
                     "leaves the image of 8 x 8");
@@ -153,7 +153,7 @@ static void wrong_arguments_are_refused(void **state) {
 static void out_of_memory_is_an_error(void **state) {
     (void)state;
     npi_image in = make_pattern(20, 30, 3, 0), out;
-    npi_transform transform = {9, 1, NPI_BICUBIC};
+    npi_transform transform = {9, 1, NPI_BICUBIC, 0};
     const npi_window part = {3, 4, 12, 20};
     size_t before = npi_memory_now();
     for (int crop = 0; crop < 2; crop++) {

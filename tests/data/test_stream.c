@@ -25,7 +25,7 @@ static int setup(void **state) {
         npi_free(file.bytes);
         npi_image_clear(&pattern);
     }
-    npi_transform transform = {SIZE, 3, NPI_BICUBIC};
+    npi_transform transform = {SIZE, 3, NPI_BICUBIC, 0};
     CHECK_OK(npi_images_open(check_path(folder, "s"), &transform, 0, 0, &images));
     return 0;
 }
@@ -138,7 +138,7 @@ static void threads_slots_and_start_do_not_matter(void **state) {
 static void without_crop_it_is_what_loading_gives(void **state) {
     (void)state;
     npi_images loaded;
-    npi_transform transform = {SIZE, 3, NPI_BICUBIC};
+    npi_transform transform = {SIZE, 3, NPI_BICUBIC, 0};
     npi_stream *stream;
     npi_stream_batch batch;
     CHECK_OK(npi_images_load(check_path(folder, "s"), &transform, 25, 3, 2, NULL, NULL, &loaded));
@@ -407,7 +407,7 @@ static void out_of_memory_is_an_error(void **state) {
 
 static void the_stamp_sees_names_labels_and_sizes(void **state) {
     (void)state;
-    npi_transform transform = {SIZE, 3, NPI_BICUBIC};
+    npi_transform transform = {SIZE, 3, NPI_BICUBIC, 0};
     npi_images again;
     CHECK_OK(npi_images_stamp(&images));
     assert_true(images.hash != 0);
@@ -425,7 +425,7 @@ static void the_stamp_sees_names_labels_and_sizes(void **state) {
 /* Where the stored bytes are at hand, they are looked at. */
 static void the_stamp_sees_an_archives_bytes(void **state) {
     (void)state;
-    npi_transform transform = {SIZE, 3, NPI_BICUBIC};
+    npi_transform transform = {SIZE, 3, NPI_BICUBIC, 0};
     uint64_t hash[2];
     for (int i = 0; i < 2; i++) {
         npi_images packed;

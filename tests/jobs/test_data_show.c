@@ -37,7 +37,7 @@ static npos_status show(const char *spec, int rows, int columns, npi_image *out)
     options.columns = columns;
     options.size = 32;
     NPI_TRY(npos_data_show(&options));
-    return npi_image_read(sheet, out);
+    return npi_image_read(sheet, 0, out);
 }
 
 static int value_at(const npi_image *sheet, int row, int column, int label) {

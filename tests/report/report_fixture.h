@@ -144,7 +144,7 @@ npos_status npi_run_open(const char *path, const npos_compute *compute, npi_run 
     NPI_TRY(npi_alloc(out, 1, sizeof **out, "run"));
     npi_run *run = *out;
     npos_status status;
-    run->transform = (npi_transform){FIX_SIZE, 1, NPI_BILINEAR};
+    run->transform = (npi_transform){FIX_SIZE, 1, NPI_BILINEAR, 0};
     run->classes = FIX_CLASSES;
     run->dim = FIX_DIM;
     run->proj = FIX_PROJ;

@@ -56,7 +56,7 @@ static void pictures_keep_their_pixels(void **state) {
         npi_picture_url(&page, &made);
         CHECK_OK(page.status);
         assert_in_range(strlen(page.bytes), 100, sizeof file);
-        CHECK_OK(npi_image_decode(file, unpack(page.bytes, file), "picture", &seen));
+        CHECK_OK(npi_image_decode(file, unpack(page.bytes, file), "picture", 0, &seen));
         assert_int_equal(seen.width, 31);
         assert_int_equal(seen.height, 9);
         assert_int_equal(seen.channels, channels);
