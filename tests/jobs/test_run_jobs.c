@@ -3,6 +3,7 @@
 
 #include <jansson.h>
 #include <png.h>
+#include <unistd.h>
 
 #include "base/file.h"
 #include "fake_run.h"
@@ -399,7 +400,7 @@ static void score_streams(void **state) {
     assert_int_equal(npi_memory_now(), before);
     assert_non_null(strstr(npos_error_message(), "15 of 150"));
     fclose(options.names);
-    assert_true(fake.most <= 128);
+    assert_true(fake.most <= 896);
     assert_int_equal(json_array_size(lines), FILES);
     char *at_line = names;
     for (size_t i = 0; i < FILES; i++) {
@@ -421,6 +422,98 @@ static void score_streams(void **state) {
     json_decref(one);
     npi_free(one_name);
     free(names);
+}
+
+/* `count` raw images; the first may be larger than the model's. */
+static FILE *frames_of(int count, bool large, char **text, size_t *size) {
+    FILE *stream = open_memstream(text, size);
+    for (int i = 0; i < count; i++) {
+        uint8_t pixels[FAKE_SIZE * FAKE_SIZE];
+        int times = large && i % 100 == 0 ? 2 : 1, side = times * FAKE_SIZE;
+        fake_image(i % 4, 7000 + (uint32_t)i, pixels);
+        fprintf(stream, "P5 %d %d 255\n", side, side);
+        for (int y = 0; y < side; y++)
+            for (int x = 0; x < side; x++)
+                fputc(pixels[y / times * FAKE_SIZE + x / times], stream);
+    }
+    fclose(stream);
+    return fmemopen(*text, *size, "r");
+}
+
+/* Beside a device images are decoded ahead, on a host in turns; more of them than the ring holds: the same lines, in
+ * order, in constant memory. */
+static void score_decodes_ahead(void **state) {
+    (void)state;
+    static const struct {
+        int frames;
+        bool host;
+    } turns[] = {{9000, false}, {9000, true}, {60000, true}, {60000, false}};
+    const char *dash[] = {"-"};
+    json_t *lines[4];
+    char *text;
+    size_t size, peak[4];
+    for (int t = 0; t < 4; t++) {
+        npos_score_options options;
+        npos_score_options_init(&options);
+        options.files = dash;
+        options.file_count = 1;
+        options.stream = "raw";
+        options.score = "head";
+        options.names = frames_of(turns[t].frames, true, &text, &size);
+        fake.device = brute_device(turns[t].host);
+        fake.most = 0;
+        size_t before = npi_memory_now();
+        CHECK_OK(score(&options, &lines[t]));
+        peak[t] = npi_memory_peak();
+        assert_int_equal(npi_memory_now(), before);
+        assert_true(fake.most <= (turns[t].host ? 896 : 7168));
+        fclose(options.names);
+        free(text);
+    }
+    fake.device = brute_device(true);
+    assert_int_equal(json_array_size(lines[0]), 9000);
+    assert_true(json_equal(lines[0], lines[1]));
+    assert_true(json_equal(lines[2], lines[3]));
+    for (size_t i = 0; i < 60000; i += 997) {
+        char name[32];
+        snprintf(name, sizeof name, "image %zu", i);
+        assert_string_equal(text_at(lines[2], i, "file"), name);
+    }
+    for (size_t i = 0; i < 9000; i++)
+        assert_true(json_equal(json_array_get(lines[0], i), json_array_get(lines[2], i)));
+    assert_true(peak[3] - peak[0] <
+                4 << 20); /* of 60,000 images pixels and slots alone take 35 MB */
+    for (int t = 0; t < 4; t++)
+        json_decref(lines[t]);
+}
+
+/* A reader of the lines that is gone ends the job, though its images' writer says no more. */
+static void score_does_not_wait_for_input(void **state) {
+    (void)state;
+    int ends[2];
+    char *text;
+    size_t size;
+    npos_score_options options;
+    npos_score_options_init(&options);
+    assert_int_equal(pipe(ends), 0);
+    fclose(frames_of(130, false, &text, &size));
+    assert_int_equal(write(ends[1], text, size), (ssize_t)size); /* fits a pipe */
+    free(text);
+    options.files = (const char *[]){"-"};
+    options.file_count = 1;
+    options.stream = "raw";
+    options.names = fdopen(ends[0], "r");
+    options.run = folder;
+    options.out = fopen("/dev/full", "w");
+    size_t before = npi_memory_now();
+    alarm(60);
+    if (options.out)
+        CHECK_FAILS(npos_score(&options), NPOS_IO, "writing the scores");
+    alarm(0);
+    assert_int_equal(npi_memory_now(), before);
+    fclose(options.out);
+    fclose(options.names);
+    close(ends[1]);
 }
 
 static void score_refuses_bad_input(void **state) {
@@ -446,6 +539,10 @@ static void score_refuses_bad_input(void **state) {
     CHECK_FAILS(score(&options, &lines), NPOS_INVALID_ARGUMENT, "no stream of names");
     json_decref(lines);
     options.files = files;
+    options.stream = "raw"; /* which would not be read */
+    CHECK_FAILS(score(&options, &lines), NPOS_INVALID_ARGUMENT, "'-' is not among the files");
+    json_decref(lines);
+    options.stream = "names";
     fake.nan_from = 0; /* the network breaks down on this image: its line says so */
     CHECK_FAILS(score(&options, &lines), NPOS_BAD_DATA, "1 of 1 files");
     assert_non_null(strstr(text_at(lines, 0, "error"), "NaN"));
@@ -698,6 +795,8 @@ int main(void) {
         cmocka_unit_test(eval_refuses_bad_input),
         cmocka_unit_test(score_gives_a_line_an_image),
         cmocka_unit_test(score_streams),
+        cmocka_unit_test(score_decodes_ahead),
+        cmocka_unit_test(score_does_not_wait_for_input),
         cmocka_unit_test(score_refuses_bad_input),
         cmocka_unit_test(calibrate_stores_a_threshold),
         cmocka_unit_test(calibrate_refuses_bad_input),
