@@ -179,8 +179,10 @@ static void eval_finds_the_test_split(void **state) {
     }
     snprintf(below, sizeof below, "below=%s", in_folder("below.npy"));
     const char *ood[] = {below};
-    const char *data[] = {"data=%s#train#class=0,1", "data=%s#class=0,1"};
-    for (int i = 0; i < 2; i++) {
+    /* what thins out the training images leaves the test images as they are */
+    const char *data[] = {"data=%s#train#class=0,1", "data=%s#class=0,1",
+                          "data=%s#train#draw=5:1#class=0,1#first=1"};
+    for (int i = 0; i < 3; i++) {
         CHECK_OK(npi_format(&setting, data[i], in_folder("data")));
         CHECK_OK(npi_recipe_set(&fake.recipe, setting));
         npi_free(setting);
@@ -196,6 +198,112 @@ static void eval_finds_the_test_split(void **state) {
         npi_evaluation_clear(&found);
     }
     CHECK_OK(npi_recipe_set(&fake.recipe, "data="));
+}
+
+/* A full spectrum: sets of the classes under other conditions count as ID with the test images. */
+static void eval_of_a_full_spectrum(void **state) {
+    (void)state;
+    char below[800], same[800], dark[800], *table = NULL, *names;
+    size_t size, lines = 0;
+    int64_t n[2];
+    npi_evaluation plain = {0}, full = {0};
+    /* labelled 0 and 1, bright in the lower half: all of them are taken for the wrong class or are near the border */
+    write_set("dark", 40, 2, 2, 12000, true);
+    snprintf(below, sizeof below, "far/below=%s", in_folder("below.npy"));
+    snprintf(same, sizeof same, "same=%s", in_folder("same.npy"));
+    snprintf(dark, sizeof dark, "dark=%s", in_folder("dark.npy"));
+    const char *ood[] = {below}, *csid[] = {dark, same};
+    npos_eval_options options;
+    eval_options(&options, ood, 1);
+    options.scores = "head,knn";
+    options.protocol = "openood";
+    CHECK_OK(npos_eval(&options));
+    CHECK_OK(npi_evaluation_read_run(folder, &plain));
+    assert_int_equal(plain.id_parts, 0);
+    options.csid = csid;
+    options.csid_count = 2;
+    options.table = open_memstream(&table, &size);
+    CHECK_OK(npos_eval(&options));
+    fclose(options.table);
+    CHECK_OK(npi_evaluation_read_run(folder, &full));
+    assert_int_equal(full.id_parts, 3);
+    assert_string_equal(full.id_part[0].name, "id");
+    assert_string_equal(full.id_part[1].name, "dark");
+    assert_string_equal(full.id_part[2].name, "same");
+    assert_int_equal(full.id_part[0].n, 200);
+    assert_int_equal(full.id_part[1].n, 40);
+    assert_int_equal(full.id_part[2].n, 50);
+    assert_true(full.id_part[0].accuracy.prototype == 1);
+    assert_true(full.id_part[1].accuracy.prototype >= 0 && full.id_part[1].accuracy.prototype < 1);
+    assert_true(full.id_part[2].accuracy.prototype == -1); /* without labels */
+    for (int r = 0; r < 2; r++) {
+        const npi_score_result *a = &plain.result[r], *b = &full.result[r];
+        n[0] = a->id_n, n[1] = b->id_n;
+        assert_int_equal(n[0], 200);
+        assert_int_equal(n[1], 290);
+        /* accuracy over all that have labels */
+        double right = 200 + 40 * full.id_part[1].accuracy.prototype;
+        assert_true(fabs(b->accuracy.prototype - right / 240) < 1e-12);
+        assert_memory_equal(a->id_scores, b->id_scores, 200 * sizeof *a->id_scores);
+        assert_memory_equal(a->set->scores, b->set->scores, (size_t)a->set->n * sizeof(double));
+        /* AUROC by its definition, over pairs of all that count as ID */
+        double sum = 0;
+        for (int64_t i = 0; i < n[1]; i++)
+            for (int64_t o = 0; o < b->set->n; o++)
+                sum += b->id_scores[i] > b->set->scores[o]    ? 1
+                       : b->id_scores[i] == b->set->scores[o] ? 0.5
+                                                              : 0;
+        assert_true(fabs(b->set->measures.auroc - sum / (double)(n[1] * b->set->n)) < 1e-12);
+        assert_true(b->set->measures.auroc < a->set->measures.auroc);
+    }
+    assert_non_null(strstr(table, "full spectrum: 290 images of 3 sets count as ID"));
+    assert_non_null(strstr(table, "dark: "));
+    CHECK_OK(npi_file_read(in_folder("scores/id.txt"), &names, &size));
+    for (size_t i = 0; i < size; i++)
+        lines += names[i] == '\n';
+    assert_int_equal(lines, 290);
+    npi_free(names);
+    /* classes by name: numbers of an array and of a benchmark's list stand for them in order, folders are called like them */
+    fake.class_names[0] = (char *)"left";
+    fake.class_names[1] = (char *)"right";
+    CHECK_OK(npi_make_folders(in_folder("benchmark_imglist/cifar10")));
+    FILE *list = fopen(in_folder("benchmark_imglist/cifar10/test_cifar10c.txt"), "w");
+    CHECK_OK(npi_make_folders(in_folder("images_classic/c")));
+    for (int i = 0; i < 6; i++) { /* three of each class, in the folders' order */
+        char name[64];
+        snprintf(name, sizeof name, "shifted/%s", i < 3 ? "left" : "right");
+        CHECK_OK(npi_make_folders(in_folder("%s", name)));
+        snprintf(name, sizeof name, "shifted/%s/%d.png", i < 3 ? "left" : "right", i);
+        write_png(name, i / 3, 900 + (uint32_t)i);
+        snprintf(name, sizeof name, "images_classic/c/%d.png", i);
+        write_png(name, i / 3, 900 + (uint32_t)i);
+        fprintf(list, "c/%d.png %d\n", i, i / 3);
+    }
+    fclose(list);
+    snprintf(dark, sizeof dark, "shifted=%s", in_folder("shifted"));
+    csid[1] = "openood-cifar10";
+    setenv("NPOS_DATA", folder, 1);
+    options.table = NULL;
+    options.id = in_folder("test.npy");
+    CHECK_OK(npos_eval(&options));
+    unsetenv("NPOS_DATA");
+    npi_evaluation_clear(&full);
+    CHECK_OK(npi_evaluation_read_run(folder, &full));
+    assert_string_equal(full.id_part[2].name, "cifar10c");
+    assert_int_equal(full.result->id_n, 212);
+    for (int i = 0; i < 3; i++)
+        assert_true(full.id_part[i].accuracy.prototype == 1);
+    assert_memory_equal(full.result->id_scores + 200, full.result->id_scores + 206,
+                        6 * sizeof(double));
+    fake.class_names[0] = (char *)"0";
+    fake.class_names[1] = (char *)"1";
+    /* the same images cannot be both */
+    snprintf(same, sizeof same, "same=%s", in_folder("below.npy"));
+    csid[1] = same;
+    CHECK_FAILS(npos_eval(&options), NPOS_INVALID_ARGUMENT, "is to count as ID and as OOD");
+    npi_evaluation_clear(&plain);
+    npi_evaluation_clear(&full);
+    free(table);
 }
 
 static int stop_at_once(void *context, const char *phase, int64_t done, int64_t total,
@@ -791,6 +899,7 @@ int main(void) {
         cmocka_unit_test(eval_shares_one_pass),
         cmocka_unit_test(eval_draws_subsets),
         cmocka_unit_test(eval_finds_the_test_split),
+        cmocka_unit_test(eval_of_a_full_spectrum),
         cmocka_unit_test(eval_tells_its_progress),
         cmocka_unit_test(eval_refuses_bad_input),
         cmocka_unit_test(score_gives_a_line_an_image),
