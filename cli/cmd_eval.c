@@ -16,6 +16,10 @@ static const cli_option rows[] = {
      "('npos data list') needs no SPEC"},
     {"id", 0, CLI_TEXT, AT(id), CLI_NOWHERE, "SPEC", "@file",
      "test images of the classes; default: the recipe's test set"},
+    {"csid", 0, CLI_PAIRS, AT(csid), AT(csid_count), "NAME=SPEC", "@set",
+     "full spectrum: a set of the classes under other conditions (corrupted, drawn, later ones), "
+     "which counts as ID with the test images; may be repeated; a benchmark stands for those that "
+     "it has"},
     {"score", 0, CLI_TEXT, AT(scores), CLI_NOWHERE, "LIST",
      "all knn head prototype msp maxlogit "
      "energy gen odin react ash she vim mahalanobis relative_mahalanobis mcm",
@@ -47,7 +51,10 @@ const cli_command cli_eval = {
         "\n"
         "The same scores give other figures under other protocols; the table names the one in use. "
         "oe: measures of Outlier Exposure, as NPOS and CIDER report; openood: OpenOOD v1.5, OOD is "
-        "positive; knn-ood: ODIN's script.",
+        "positive; knn-ood: ODIN's script.\n"
+        "\n"
+        "With --csid the figures are those of the full spectrum: a detector is to accept the "
+        "classes under other conditions too.",
     CLI_ROWS(rows),
     .min_args = 1,
     .max_args = 1,
@@ -58,6 +65,7 @@ const cli_command cli_eval = {
         "npos eval runs/cifar10 --ood dtd=dtd.tar --score all --protocol openood\n"
         "npos eval runs/cifar10 --ood svhn lsun-c near/cifar100 --root datasets\n"
         "npos eval runs/cifar10 --ood openood-cifar10 --root OpenOOD/data --protocol openood\n"
+        "npos eval runs/cifar10 --ood openood-cifar10 --csid openood-cifar10 --protocol openood\n"
         "npos eval runs/cifar10 --ood dtd=dtd.tar --json | jq '.results[0].means'",
     .writes = "RUN/eval.json              the results (also where --json says)\n"
               "RUN/scores/SCORE/NAME.npy  one value an image, larger = more ID\n"

@@ -106,6 +106,10 @@ typedef struct npos_eval_options {
     const char *id;         /* SPEC of the ID test images; NULL: the recipe's test set */
     const char *const *ood; /* "[GROUP/]NAME=SPEC", or a name of the catalogue (npos_data_list) */
     int ood_count;
+    const char *const *
+        csid; /* full spectrum: sets of the classes under other conditions that count as ID with the test
+                                images, "NAME=SPEC", or a benchmark of the catalogue that has some */
+    int csid_count;
     const char *scores;   /* "knn,head", "all"; NULL: the recipe's own */
     const char *protocol; /* "oe" (default), "openood", "knn-ood" */
     int64_t max_images; /* of each OOD set, drawn with the seed; 0: all.  Default: 10,000 under oe,

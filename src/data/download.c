@@ -33,7 +33,6 @@ npos_status npi_check_room(const char *folder, int64_t bytes, const char *what) 
 #include <fcntl.h>
 #include <pthread.h>
 #include <stdio.h>
-#include <strings.h>
 #include <sys/file.h>
 #include <sys/stat.h>
 
@@ -42,9 +41,10 @@ npos_status npi_check_room(const char *folder, int64_t bytes, const char *what) 
 #include "base/clock.h"
 #include "base/file.h"
 #include "data/checksum.h"
+#include "data/http_answer.h"
 #include "npos/npos.h"
 
-enum { TRIES = 6, STALL = 60, REDIRECTS = 10, TAG_BYTES = 256, ERROR_BODY = 1 << 20 };
+enum { TRIES = 6, STALL = 60, REDIRECTS = 10, ERROR_BODY = 1 << 20 };
 
 /* What one file's download knows between tries and within one. */
 typedef struct transfer {
@@ -53,55 +53,20 @@ typedef struct transfer {
     char *part, *tag_path;
     int fd;
     int64_t have, farthest; /* bytes in the part; the most that there ever were */
-    char tag[TAG_BYTES];    /* of the version that the part is of; "" unknown */
+    char tag[NPI_HTTP_TAG]; /* of the version that the part is of; "" unknown */
     /* of the answer that is being read */
-    char new_tag[TAG_BYTES], reason[CURL_ERROR_SIZE];
-    int64_t range_start, total; /* -1: not said */
-    int64_t skipped;            /* bytes of an error's body */
+    npi_http_answer answer;
+    char reason[CURL_ERROR_SIZE];
+    int64_t skipped; /* bytes of an error's body */
     bool begun;
     npos_status status; /* of a callback that ended the transfer: not to be tried again */
     double told;
 } transfer;
 
-/* The value of header line `line` when it is called `name`, into text[size]. */
-static bool header_is(const char *line, size_t length, const char *name, char *text, size_t size) {
-    size_t n = strlen(name);
-    if (length < n + 1 || strncasecmp(line, name, n) != 0 || line[n] != ':')
-        return false;
-    line += n + 1;
-    length -= n + 1;
-    while (length > 0 && (*line == ' ' || *line == '\t'))
-        line++, length--;
-    while (length > 0 && (unsigned char)line[length - 1] <= ' ')
-        length--;
-    if (length >= size)
-        length = size - 1;
-    memcpy(text, line, length);
-    text[length] = '\0';
-    return true;
-}
-
 static size_t on_header(char *line, size_t one, size_t length, void *context) {
     transfer *t = context;
-    char value[TAG_BYTES];
     (void)one;
-    if (length > 5 && strncmp(line, "HTTP/", 5) == 0) { /* another answer: of a redirect's end */
-        t->new_tag[0] = '\0';
-        t->range_start = t->total = -1;
-    } else if (header_is(line, length, "ETag", value, sizeof value)) {
-        if (strncmp(value, "W/", 2) != 0) /* weak ones do not promise equal bytes */
-            strcpy(t->new_tag, value);
-    } else if (header_is(line, length, "Last-Modified", value, sizeof value)) {
-        if (!t->new_tag[0])
-            strcpy(t->new_tag, value);
-    } else if (header_is(line, length, "Content-Range", value, sizeof value)) {
-        long long start, end, total;
-        int found = sscanf(value, "bytes %lld-%lld/%lld", &start, &end, &total);
-        if (found >= 2 && start >= 0)
-            t->range_start = start;
-        if (found == 3 && total > 0)
-            t->total = total;
-    }
+    npi_http_header(&t->answer, line, length);
     return length;
 }
 
@@ -113,9 +78,9 @@ static npos_status drop_part(transfer *t) {
 }
 
 static npos_status keep_tag(transfer *t) {
-    if (strcmp(t->tag, t->new_tag) == 0)
+    if (strcmp(t->tag, t->answer.tag) == 0)
         return NPOS_OK;
-    strcpy(t->tag, t->new_tag);
+    strcpy(t->tag, t->answer.tag);
     if (t->tag[0])
         return npi_file_write(t->tag_path, t->tag, strlen(t->tag));
     unlink(t->tag_path);
@@ -125,20 +90,20 @@ static npos_status keep_tag(transfer *t) {
 /* The size that the answer says, against what was promised and what the disk holds. */
 static npos_status check_total(transfer *t) {
     const npi_download *d = t->desc;
-    if (t->total < 0)
+    if (t->answer.total < 0)
         return NPOS_OK;
-    if (d->bytes > 0 && t->total != d->bytes) {
+    if (d->bytes > 0 && t->answer.total != d->bytes) {
         npi_fail(NPOS_BAD_DATA, "%s: the server's file has %lld bytes, expected %lld", d->url,
-                 (long long)t->total, (long long)d->bytes);
+                 (long long)t->answer.total, (long long)d->bytes);
         return npi_hint(NPOS_BAD_DATA, "it was replaced, or something else is served in its place");
     }
-    return npi_check_room(d->path, t->total - t->have, npi_path_name(d->path));
+    return npi_check_room(d->path, t->answer.total - t->have, npi_path_name(d->path));
 }
 
 /* With the first bytes of an answer: where they belong. */
 static npos_status begin_body(transfer *t, long code) {
     t->begun = true;
-    if (code == 206 && t->range_start == t->have) {
+    if (code == 206 && t->answer.range_start == t->have) {
         NPI_TRY(check_total(t));
         return keep_tag(t);
     }
@@ -147,7 +112,7 @@ static npos_status begin_body(transfer *t, long code) {
         return NPOS_OK;
     curl_off_t length = -1;
     curl_easy_getinfo(t->curl, CURLINFO_CONTENT_LENGTH_DOWNLOAD_T, &length);
-    t->total = length;
+    t->answer.total = length;
     NPI_TRY(check_total(t));
     return keep_tag(t);
 }
@@ -181,7 +146,7 @@ static size_t on_body(char *bytes, size_t one, size_t size, void *context) {
         return t->skipped > ERROR_BODY ? 0 : size;
     }
     if (!t->begun) {
-        bool wanted = code == 200 || t->range_start == t->have;
+        bool wanted = code == 200 || t->answer.range_start == t->have;
         t->status = begin_body(t, code);
         if (t->status != NPOS_OK || !wanted)
             return 0;
@@ -198,9 +163,9 @@ static int on_progress(void *context, curl_off_t total, curl_off_t now, curl_off
         return 0;
     t->told = npi_seconds();
     t->status = t->desc->progress(t->desc->context, t->have,
-                                  t->desc->bytes > 0 ? t->desc->bytes
-                                  : t->total > 0     ? t->total
-                                                     : 0);
+                                  t->desc->bytes > 0    ? t->desc->bytes
+                                  : t->answer.total > 0 ? t->answer.total
+                                                        : 0);
     return t->status != NPOS_OK;
 }
 
@@ -242,7 +207,7 @@ static bool will_not_change(CURLcode code) {
  * newest message. */
 static npos_status judge(transfer *t, CURLcode result, long code, bool *again) {
     const npi_download *d = t->desc;
-    int64_t wanted = d->bytes > 0 ? d->bytes : t->total;
+    int64_t wanted = d->bytes > 0 ? d->bytes : t->answer.total;
     *again = false;
     if (t->status != NPOS_OK)
         return t->status;
@@ -279,7 +244,7 @@ static npos_status judge(transfer *t, CURLcode result, long code, bool *again) {
 static npos_status try_once(transfer *t, bool *again) {
     char range[32];
     struct curl_slist *headers = NULL;
-    char condition[TAG_BYTES + 16];
+    char condition[NPI_HTTP_TAG + 16];
     snprintf(range, sizeof range, "%lld-", (long long)t->have);
     curl_easy_setopt(t->curl, CURLOPT_RANGE, t->have > 0 ? range : NULL);
     if (t->have > 0 && t->tag[0]) {
@@ -289,8 +254,8 @@ static npos_status try_once(transfer *t, bool *again) {
     curl_easy_setopt(t->curl, CURLOPT_HTTPHEADER, headers);
     t->begun = false;
     t->skipped = 0;
-    t->range_start = t->total = -1;
-    t->new_tag[0] = t->reason[0] = '\0';
+    npi_http_answer_begin(&t->answer);
+    t->reason[0] = '\0';
     long code = 0;
     CURLcode result = curl_easy_perform(t->curl);
     curl_easy_getinfo(t->curl, CURLINFO_RESPONSE_CODE, &code);

@@ -8,25 +8,11 @@
 
 #include "base/file.h"
 #include "base/memory.h"
-#include "data/archive_pick.h"
+#include "data/cifar_files.h"
 #include "data/format.h"
-#include "data/image_decode.h"
 #include "io/pickle.h"
 
-enum { SIDE = 32, PLANE = SIDE * SIDE, PIXELS = 3 * PLANE, PICKLE = 0x80 };
-
-static const char *const file_names[] = {
-    "data_batch_1", "data_batch_2", "data_batch_3", "data_batch_4", "data_batch_5",
-    "test_batch",   "test",         "train",        "batches.meta", "meta"};
-enum {
-    TEN_TEST = 5,
-    HUNDRED_TEST,
-    HUNDRED_TRAIN,
-    BATCHES,
-    TEN_META = BATCHES,
-    HUNDRED_META,
-    FILES
-};
+enum { PIXELS = NPI_CIFAR_PIXELS, PICKLE = 0x80 };
 
 typedef struct batch {
     char *name; /* for messages and the images' names */
@@ -36,56 +22,14 @@ typedef struct batch {
 } batch;
 
 typedef struct cifar {
-    batch batches[BATCHES];
+    batch batches[NPI_CIFAR_BATCHES];
     int batch_count;
-    int meta; /* number of the file of names that belongs to the batches */
 } cifar;
-
-static npi_split split_of(int file) {
-    return file == TEN_TEST || file == HUNDRED_TEST ? NPI_SPLIT_TEST : NPI_SPLIT_TRAIN;
-}
 
 static bool is_pickle(const char *path) {
     unsigned char start[2];
     return npi_is_file(path) && npi_file_start(path, start, 2) == 2 && start[0] == PICKLE &&
            start[1] >= 2 && start[1] <= 5;
-}
-
-static bool holds(const char *folder, int file) {
-    char *path;
-    if (npi_path_join(&path, folder, file_names[file]) != NPOS_OK)
-        return false;
-    bool found = is_pickle(path);
-    npi_free(path);
-    return found;
-}
-
-static int file_number(const char *name) {
-    for (int i = 0; i < BATCHES; i++)
-        if (strcmp(name, file_names[i]) == 0)
-            return i;
-    return -1;
-}
-
-static bool is_archive(const char *path) {
-    return npi_archive_holds(path, file_names, BATCHES, PICKLE);
-}
-
-static bool has_split(const char *path, npi_split split) {
-    if (npi_is_folder(path)) {
-        for (int i = 0; i < BATCHES; i++)
-            if (split_of(i) == split && holds(path, i))
-                return true;
-        return false;
-    }
-    int number = file_number(npi_path_name(path));
-    return number >= 0 ? split_of(number) == split : is_archive(path);
-}
-
-static bool recognise(const char *path) {
-    if (npi_is_folder(path))
-        return has_split(path, NPI_SPLIT_TRAIN) || has_split(path, NPI_SPLIT_TEST);
-    return is_pickle(path) || is_archive(path);
 }
 
 /* ---- what the pickles say ------------------------------------------------------------------------ */
@@ -148,8 +92,8 @@ static npos_status take_labels(npi_source *source, const batch *b, const npi_pic
     return NPOS_OK;
 }
 
-/* One batch; takes over the name and the file's bytes. */
-static npos_status add_batch(npi_source *source, char **name, npi_picked *file) {
+static npos_status add_batch(npi_source *source, int number, char **name, npi_picked *file) {
+    (void)number; /* the labels' key tells which of the two it is */
     cifar *c = source->state;
     batch *b = &c->batches[c->batch_count++];
     const npi_pickle_value *dict;
@@ -168,7 +112,6 @@ static npos_status add_batch(npi_source *source, char **name, npi_picked *file) 
         return npi_fail(NPOS_BAD_DATA, "%s: holds batches of both CIFAR-10 and CIFAR-100",
                         source->path);
     source->classes = fine ? 100 : 10;
-    c->meta = fine ? HUNDRED_META : TEN_META;
     NPI_TRY(take_images(b, value_of(dict, "data")));
     return take_labels(source, b, labels);
 }
@@ -210,109 +153,34 @@ done:
     return status;
 }
 
-/* ---- where they lie ------------------------------------------------------------------------------ */
+/* ---- the set ------------------------------------------------------------------------------------- */
 
-/* FOLDER/NAME into *file; nothing where it is not there. */
-static npos_status read_file(const char *folder, const char *name, char **path, npi_picked *file) {
-    NPI_TRY(npi_path_join(path, folder, name));
-    if (!npi_is_file(*path))
-        return NPOS_OK;
-    char *bytes;
-    NPI_TRY(npi_file_read(*path, &bytes, &file->size));
-    file->bytes = (uint8_t *)bytes;
-    return NPOS_OK;
+static const char *const file_names[NPI_CIFAR_FILES] = {
+    "data_batch_1", "data_batch_2", "data_batch_3", "data_batch_4", "data_batch_5",
+    "test_batch",   "test",         "train",        "batches.meta", "meta"};
+
+static const npi_cifar_files files = {.names = file_names,
+                                      .first = PICKLE,
+                                      .is_batch = is_pickle,
+                                      .add = add_batch,
+                                      .take_names = read_names,
+                                      .missing = "its batches are not there"};
+
+static bool has_split(const char *path, npi_split split) {
+    return npi_cifar_has_split(&files, path, split);
 }
 
-/* The file of class names in a folder, where there is one. */
-static npos_status names_in(npi_source *source, const char *folder) {
-    const cifar *c = source->state;
-    char *path = NULL;
-    npi_picked file = {0};
-    npos_status status = read_file(folder, file_names[c->meta], &path, &file);
-    if (status == NPOS_OK && file.bytes)
-        status = read_names(source, path, &file);
-    npi_free(path);
-    npi_picked_clear(&file, 1);
-    return status;
-}
-
-static npos_status open_file(npi_source *source, npi_split split) {
-    int number = file_number(npi_path_name(source->path));
-    char *path = NULL, *folder = NULL;
-    npi_picked file = {0};
-    npos_status status;
-    if (split != NPI_SPLIT_ALL && (number < 0 || split_of(number) != split))
-        return npi_no_split(source, split, "the file's name is not one of that split");
-    NPI_TRY(npi_format(&folder, "%.*s.", (int)(npi_path_name(source->path) - source->path),
-                       source->path));
-    NPI_TRY_GOTO(npi_strdup(&path, source->path), done);
-    char *bytes;
-    NPI_TRY_GOTO(npi_file_read(path, &bytes, &file.size), done);
-    file.bytes = (uint8_t *)bytes;
-    NPI_TRY_GOTO(add_batch(source, &path, &file), done);
-    status = names_in(source, folder);
-done:
-    npi_free(folder);
-    npi_free(path);
-    npi_picked_clear(&file, 1);
-    return status;
-}
-
-static npos_status open_folder(npi_source *source, npi_split split) {
-    cifar *c = source->state;
-    for (int i = 0; i < BATCHES; i++) {
-        char *path = NULL;
-        npi_picked file = {0};
-        if ((split != NPI_SPLIT_ALL && split_of(i) != split) || !holds(source->path, i))
-            continue;
-        npos_status status = read_file(source->path, file_names[i], &path, &file);
-        if (status == NPOS_OK)
-            status = add_batch(source, &path, &file);
-        npi_free(path);
-        npi_picked_clear(&file, 1);
-        NPI_TRY(status);
-    }
-    return c->batch_count > 0 ? names_in(source, source->path)
-                              : npi_no_split(source, split, "its batches are not there");
-}
-
-static npos_status open_archive(npi_source *source, npi_split split) {
-    cifar *c = source->state;
-    const char *wanted[FILES];
-    npi_picked files[FILES];
-    char *path = NULL;
-    for (int i = 0; i < FILES; i++)
-        wanted[i] =
-            i >= BATCHES || split == NPI_SPLIT_ALL || split_of(i) == split ? file_names[i] : NULL;
-    NPI_TRY(npi_archive_pick(source->path, wanted, FILES, files));
-    npos_status status = NPOS_OK;
-    for (int i = 0; i < BATCHES && status == NPOS_OK; i++) {
-        if (!files[i].bytes)
-            continue;
-        status = npi_format(&path, "%s/%s", source->path, file_names[i]);
-        if (status == NPOS_OK)
-            status = add_batch(source, &path, &files[i]);
-        npi_free(path);
-        path = NULL;
-    }
-    if (status == NPOS_OK && c->batch_count == 0)
-        status = npi_no_split(source, split, "its batches are not there");
-    if (status == NPOS_OK && files[c->meta].bytes)
-        status = npi_format(&path, "%s/%s", source->path, file_names[c->meta]);
-    if (path)
-        status = read_names(source, path, &files[c->meta]);
-    npi_free(path);
-    npi_picked_clear(files, FILES);
-    return status;
+static bool recognise(const char *path) {
+    if (npi_is_folder(path))
+        return has_split(path, NPI_SPLIT_TRAIN) || has_split(path, NPI_SPLIT_TEST);
+    return is_pickle(path) || npi_cifar_is_archive(&files, path);
 }
 
 static npos_status open_cifar(npi_source *source, npi_split split) {
     cifar *c;
     NPI_TRY(npi_alloc(&c, 1, sizeof *c, "CIFAR"));
     source->state = c;
-    if (npi_is_folder(source->path))
-        return open_folder(source, split);
-    return is_archive(source->path) ? open_archive(source, split) : open_file(source, split);
+    return npi_cifar_open(&files, source, split);
 }
 
 static void close_cifar(npi_source *source) {
@@ -342,12 +210,7 @@ static npos_status name_of(const npi_source *source, int64_t i, char **out) {
 
 static npos_status decode(const npi_source *source, int64_t i, npi_image *out) {
     const batch *b = find(source->state, &i);
-    const uint8_t *planes = b->images->bytes + (size_t)i * PIXELS;
-    NPI_TRY(npi_image_alloc(out, SIDE, SIDE, 3, b->name));
-    for (int p = 0; p < PLANE; p++)
-        for (int channel = 0; channel < 3; channel++)
-            out->pixels[3 * p + channel] = planes[channel * PLANE + p];
-    return NPOS_OK;
+    return npi_cifar_image(b->images->bytes + (size_t)i * PIXELS, b->name, out);
 }
 
 extern const npi_data_format npi_format_cifar_py;

@@ -14,6 +14,7 @@
 #include "base/memory.h"
 #include "data/format.h"
 #include "data/image_decode.h"
+#include "data/split_files.h"
 
 enum { MAX_DIMS = 3, MAX_SETS = 2, GZIP_RATIO = 1032 };
 
@@ -161,32 +162,6 @@ static npi_split file_split(const char *name) {
                                                                             : NPI_SPLIT_ALL;
 }
 
-static bool has_split(const char *path, npi_split split) {
-    if (!npi_is_folder(path))
-        return file_split(npi_path_name(path)) == split;
-    char *found;
-    if (find_images(path, split, &found) != NPOS_OK)
-        return false;
-    npi_free(found);
-    return found != NULL;
-}
-
-static bool recognise(const char *path) {
-    if (npi_is_folder(path))
-        return has_split(path, NPI_SPLIT_TRAIN) || has_split(path, NPI_SPLIT_TEST);
-    if (!npi_is_file(path))
-        return false;
-    gzFile file = gzopen(path, "rbe");
-    if (!file)
-        return false;
-    uint8_t head[4];
-    int got = gzread(file, head, 4);
-    gzclose(file);
-    if (got < 0) /* damaged: the name decides who reports it */
-        return strstr(npi_path_name(path), "idx3-ubyte") != NULL;
-    return got == 4 && memcmp(head, "\0\0\x08\x03", 4) == 0;
-}
-
 /* Reads one images file with its labels; takes over *path. */
 static npos_status add_part(npi_source *source, char **path) {
     idx *x = source->state;
@@ -268,30 +243,36 @@ static npos_status fashion_names(npi_source *source) {
     return NPOS_OK;
 }
 
+static const npi_split_files files = {.split_of = file_split,
+                                      .find = find_images,
+                                      .add = add_part,
+                                      .missing = "its images file is not there"};
+
+static bool has_split(const char *path, npi_split split) {
+    return npi_split_files_have(&files, path, split);
+}
+
+static bool recognise(const char *path) {
+    if (npi_is_folder(path))
+        return has_split(path, NPI_SPLIT_TRAIN) || has_split(path, NPI_SPLIT_TEST);
+    if (!npi_is_file(path))
+        return false;
+    gzFile file = gzopen(path, "rbe");
+    if (!file)
+        return false;
+    uint8_t head[4];
+    int got = gzread(file, head, 4);
+    gzclose(file);
+    if (got < 0) /* damaged: the name decides who reports it */
+        return strstr(npi_path_name(path), "idx3-ubyte") != NULL;
+    return got == 4 && memcmp(head, "\0\0\x08\x03", 4) == 0;
+}
+
 static npos_status open_idx(npi_source *source, npi_split split) {
     idx *x;
-    char *path = NULL;
     NPI_TRY(npi_alloc(&x, 1, sizeof *x, "idx"));
     source->state = x;
-    if (!npi_is_folder(source->path)) {
-        if (split != NPI_SPLIT_ALL && file_split(npi_path_name(source->path)) != split)
-            return npi_no_split(source, split, "the file's name is not one of that split");
-        NPI_TRY(npi_strdup(&path, source->path));
-        npos_status status = add_part(source, &path);
-        npi_free(path);
-        NPI_TRY(status);
-    } else {
-        for (int s = NPI_SPLIT_TEST; s >= NPI_SPLIT_TRAIN; s--) { /* t10k sorts before train */
-            if (split != NPI_SPLIT_ALL && (npi_split)s != split)
-                continue;
-            NPI_TRY(find_images(source->path, (npi_split)s, &path));
-            npos_status status = path ? add_part(source, &path) : NPOS_OK;
-            npi_free(path);
-            NPI_TRY(status);
-        }
-        if (x->part_count == 0)
-            return npi_no_split(source, split, "its images file is not there");
-    }
+    NPI_TRY(npi_split_files_open(&files, source, split)); /* t10k sorts before train */
     if (!source->labels)
         return NPOS_OK;
     NPI_TRY(count_classes(source));

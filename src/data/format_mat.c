@@ -9,6 +9,7 @@
 #include "base/memory.h"
 #include "data/format.h"
 #include "data/image_decode.h"
+#include "data/split_files.h"
 #include "io/mat5.h"
 
 enum { DIGITS = 10, FILES = 2 };
@@ -25,9 +26,8 @@ typedef struct mat {
     int part_count;
 } mat;
 
-/* The file of a split in a folder: *out is NULL when there is none. */
-static npos_status find_file(const char *folder, int number, char **out) {
-    NPI_TRY(npi_path_join(out, folder, file_names[number]));
+static npos_status find_file(const char *folder, npi_split split, char **out) {
+    NPI_TRY(npi_path_join(out, folder, file_names[split == NPI_SPLIT_TRAIN]));
     if (!npi_is_file(*out)) {
         npi_free(*out);
         *out = NULL;
@@ -39,23 +39,6 @@ static npi_split file_split(const char *name) {
     return strstr(name, "train")  ? NPI_SPLIT_TRAIN
            : strstr(name, "test") ? NPI_SPLIT_TEST
                                   : NPI_SPLIT_ALL;
-}
-
-static bool has_split(const char *path, npi_split split) {
-    char *found = NULL;
-    if (!npi_is_folder(path))
-        return file_split(npi_path_name(path)) == split;
-    if (find_file(path, split == NPI_SPLIT_TRAIN, &found) != NPOS_OK)
-        return false;
-    npi_free(found);
-    return found != NULL;
-}
-
-static bool recognise(const char *path) {
-    char start[NPI_MAT_START];
-    if (npi_is_folder(path))
-        return has_split(path, NPI_SPLIT_TRAIN) || has_split(path, NPI_SPLIT_TEST);
-    return npi_is_file(path) && npi_mat5_known(start, npi_file_start(path, start, sizeof start));
 }
 
 static npos_status take_images(part *p, const npi_mat *x) {
@@ -112,31 +95,27 @@ static npos_status add_part(npi_source *source, char **path) {
     return status;
 }
 
+static const npi_split_files files = {.split_of = file_split,
+                                      .find = find_file,
+                                      .add = add_part,
+                                      .missing = "its .mat file is not there"};
+
+static bool has_split(const char *path, npi_split split) {
+    return npi_split_files_have(&files, path, split);
+}
+
+static bool recognise(const char *path) {
+    char start[NPI_MAT_START];
+    if (npi_is_folder(path))
+        return has_split(path, NPI_SPLIT_TRAIN) || has_split(path, NPI_SPLIT_TEST);
+    return npi_is_file(path) && npi_mat5_known(start, npi_file_start(path, start, sizeof start));
+}
+
 static npos_status open_mat(npi_source *source, npi_split split) {
     mat *m;
-    char *path = NULL;
     NPI_TRY(npi_alloc(&m, 1, sizeof *m, "MATLAB file"));
     source->state = m;
-    if (!npi_is_folder(source->path)) {
-        if (split != NPI_SPLIT_ALL && file_split(npi_path_name(source->path)) != split)
-            return npi_no_split(source, split, "the file's name is not one of that split");
-        NPI_TRY(npi_strdup(&path, source->path));
-        npos_status status = add_part(source, &path);
-        npi_free(path);
-        return status;
-    }
-    for (int i = 0; i < FILES; i++) {
-        if (split != NPI_SPLIT_ALL && (i == 1) != (split == NPI_SPLIT_TRAIN))
-            continue;
-        NPI_TRY(find_file(source->path, i, &path));
-        npos_status status = path ? add_part(source, &path) : NPOS_OK;
-        npi_free(path);
-        path = NULL;
-        NPI_TRY(status);
-    }
-    if (m->part_count == 0)
-        return npi_no_split(source, split, "its .mat file is not there");
-    return NPOS_OK;
+    return npi_split_files_open(&files, source, split);
 }
 
 static void close_mat(npi_source *source) {

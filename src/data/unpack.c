@@ -1,12 +1,14 @@
 #include "data/unpack.h"
 
 #ifdef NPI_HAVE_ARCHIVE
+#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <ftw.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/file.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -145,17 +147,65 @@ static npos_status put_in_place(const unpacking *u, const char *target) {
     return status;
 }
 
-/* A folder that nobody else has: one that was killed may have left its own, with files in it. */
-static npos_status make_hidden(const char *folder, const char *top, char **out) {
-    char *path;
-    NPI_TRY(npi_format(&path, "%s/.%s-XXXXXX", folder, top));
-    if (!mkdtemp(path)) {
-        npos_status status = npi_fail_errno("%s: cannot make a folder in it", folder);
+static void remove_folder(const char *path) {
+    nftw(path, remove_one, OPEN_FOLDERS, FTW_DEPTH | FTW_PHYS);
+}
+
+/* Whoever unpacks holds a lock on its hidden folder, which ends with the process: a folder that can be locked is what one
+ * that was killed has left. */
+static void remove_left(const char *folder, const char *start) {
+    DIR *all = opendir(folder);
+    size_t length = strlen(start);
+    for (struct dirent *one; all && (one = readdir(all)) != NULL;) {
+        char *path = NULL;
+        if (strncmp(one->d_name, start, length) != 0 || strlen(one->d_name) != length + 6 ||
+            npi_path_join(&path, folder, one->d_name) != NPOS_OK)
+            continue;
+        int fd = open(path, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+        if (fd >= 0 && flock(fd, LOCK_EX | LOCK_NB) == 0)
+            remove_folder(path);
+        if (fd >= 0)
+            close(fd);
         npi_free(path);
-        return status;
     }
-    *out = path;
-    return NPOS_OK;
+    if (all)
+        closedir(all);
+}
+
+/* Locks a folder that was just made; false: another process took it for one that was left, and removed it. */
+static bool lock_folder(const char *path, int *fd) {
+    struct stat own, there;
+    *fd = open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    if (*fd < 0)
+        return errno != ENOENT;
+    if (flock(*fd, LOCK_EX) != 0) /* as on file systems without locks: nobody can take it then */
+        return true;
+    if (fstat(*fd, &own) == 0 && stat(path, &there) == 0 && own.st_ino == there.st_ino)
+        return true;
+    close(*fd);
+    *fd = -1;
+    return false;
+}
+
+/* A folder that nobody else has, FOLDER/.TOP.npos-XXXXXX, and the lock on it (-1: none). */
+static npos_status make_hidden(const char *folder, const char *top, char **out, int *lock) {
+    char *path, *start;
+    NPI_TRY(npi_format(&start, ".%s.npos-", top));
+    remove_left(folder, start);
+    npos_status status = npi_format(&path, "%s/%sXXXXXX", folder, start);
+    size_t length = status == NPOS_OK ? strlen(path) : 0;
+    npi_free(start);
+    NPI_TRY(status);
+    while (mkdtemp(path)) {
+        if (lock_folder(path, lock)) {
+            *out = path;
+            return NPOS_OK;
+        }
+        memcpy(path + length - 6, "XXXXXX", 6);
+    }
+    status = npi_fail_errno("%s: cannot make a folder in it", folder);
+    npi_free(path);
+    return status;
 }
 
 npos_status npi_unpack(const char *archive, const char *folder, const char *top,
@@ -163,6 +213,7 @@ npos_status npi_unpack(const char *archive, const char *folder, const char *top,
     unpacking u = {.path = archive, .top = top, .progress = progress, .context = context};
     struct stat info;
     char *target = NULL;
+    int lock = -1;
     npos_status status;
     npi_archive_locale locale = npi_archive_locale_enter();
     NPI_TRY_GOTO(npi_path_join(&target, folder, top), done);
@@ -176,14 +227,16 @@ npos_status npi_unpack(const char *archive, const char *folder, const char *top,
     if (!u.archive)
         NPI_TRY_GOTO(npi_fail(NPOS_OUT_OF_MEMORY, "%s: no memory to unpack it", archive), done);
     NPI_TRY_GOTO(npi_make_folders(folder), done);
-    NPI_TRY_GOTO(make_hidden(folder, top, &u.hidden), done);
+    NPI_TRY_GOTO(make_hidden(folder, top, &u.hidden, &lock), done);
     NPI_TRY_GOTO(read_members(&u), done);
     status = put_in_place(&u, target);
 done:
     npi_archive_locale_leave(locale);
     archive_read_free(u.archive);
     if (u.hidden)
-        nftw(u.hidden, remove_one, OPEN_FOLDERS, FTW_DEPTH | FTW_PHYS);
+        remove_folder(u.hidden);
+    if (lock >= 0)
+        close(lock);
     npi_free(u.hidden);
     npi_free(u.block);
     npi_free(target);

@@ -109,16 +109,15 @@ npos_status npi_npy_read(const char *path, npi_npy *out) {
     *out = (npi_npy){0};
     NPI_TRY(npi_file_read(path, &bytes, &size));
     npos_status status = npi_npy_view(path, bytes, size, &view);
-    size_t body = status == NPOS_OK ? (size_t)view.count * npi_dtype_bytes(view.dtype) : 0;
-    if (status == NPOS_OK)
-        status = npi_alloc(&out->data, body, 1, path);
-    if (status == NPOS_OK) {
-        memcpy(out->data, view.data, body);
-        view.data = out->data;
-        *out = view;
+    if (status != NPOS_OK) {
+        npi_free(bytes);
+        return status;
     }
-    npi_free(bytes);
-    return status;
+    /* to the beginning of its block, which is aligned and the caller's to free: no second copy */
+    memmove(bytes, view.data, (size_t)view.count * npi_dtype_bytes(view.dtype));
+    view.data = bytes;
+    *out = view;
+    return NPOS_OK;
 }
 
 void npi_npy_clear(npi_npy *array) {
@@ -147,10 +146,13 @@ npos_status npi_npy_read_f64(const char *path, int ndim, int64_t shape[4], doubl
     npi_npy array;
     *out = NULL;
     NPI_TRY(read_floats(path, ndim, shape, &array));
+    if (array.dtype == NPI_F64) {
+        *out = array.data;
+        return NPOS_OK;
+    }
     npos_status status = npi_alloc(out, (size_t)array.count, sizeof **out, path);
     for (int64_t i = 0; status == NPOS_OK && i < array.count; i++)
-        (*out)[i] = array.dtype == NPI_F64 ? ((const double *)array.data)[i]
-                                           : (double)((const float *)array.data)[i];
+        (*out)[i] = (double)((const float *)array.data)[i];
     npi_npy_clear(&array);
     return status;
 }
@@ -159,10 +161,13 @@ npos_status npi_npy_read_f32(const char *path, int ndim, int64_t shape[4], float
     npi_npy array;
     *out = NULL;
     NPI_TRY(read_floats(path, ndim, shape, &array));
+    if (array.dtype == NPI_F32) {
+        *out = array.data;
+        return NPOS_OK;
+    }
     npos_status status = npi_alloc(out, (size_t)array.count, sizeof **out, path);
     for (int64_t i = 0; status == NPOS_OK && i < array.count; i++)
-        (*out)[i] = array.dtype == NPI_F32 ? ((const float *)array.data)[i]
-                                           : (float)((const double *)array.data)[i];
+        (*out)[i] = (float)((const double *)array.data)[i];
     npi_npy_clear(&array);
     return status;
 }

@@ -79,7 +79,7 @@ typedef struct npi_token_writer npi_token_writer;
 
 /* Makes the folder and its index.  A store that is there is an error unless `resume`; then its index
  * must say the same as `info` (but for the SPEC; the error names what differs), and the chunks that
- * are there are kept.  `info` need not outlive the call. */
+ * are there are kept.  The folder is locked until the writer is closed: a second one is NPOS_IO.  `info` need not outlive the call. */
 NPOS_MUST_CHECK npos_status npi_token_writer_open(const char *folder, const npi_token_info *info,
                                                   bool resume, npi_token_writer **out);
 /* The first image from `from` on whose chunk is not there; the index's `images` when there is none. */

@@ -1,8 +1,10 @@
+#include <errno.h>
 #include <fcntl.h>
 #include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/file.h>
 #include <sys/stat.h>
 #include <unistd.h>
 #include <xxhash.h>
@@ -13,6 +15,7 @@
 
 struct npi_token_writer {
     char *folder;
+    int lock;            /* the folder, open and locked while the writer lives; -1: not */
     npi_token_info info; /* sizes alone */
     uint64_t index;
     bool *there;    /* [chunks] */
@@ -104,12 +107,25 @@ static npos_status look(const npi_token_writer *writer, int64_t number, bool *ou
     return NPOS_OK;
 }
 
+/* Two writers of one store would take each other's chunks for missing ones. */
+static npos_status lock_folder(npi_token_writer *writer) {
+    writer->lock = open(writer->folder, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    if (writer->lock < 0)
+        return npi_fail_errno("%s: cannot open", writer->folder);
+    if (flock(writer->lock, LOCK_EX | LOCK_NB) != 0 && errno == EWOULDBLOCK)
+        return npi_hint(
+            npi_fail(NPOS_IO, "%s: another extraction is writing to it", writer->folder),
+            "wait for it, or name another folder");
+    return NPOS_OK; /* also where the file system knows no locks */
+}
+
 npos_status npi_token_writer_open(const char *folder, const npi_token_info *info, bool resume,
                                   npi_token_writer **out) {
     npi_token_writer *writer;
     npos_status status;
     *out = NULL;
     NPI_TRY(npi_alloc(&writer, 1, sizeof *writer, "token store"));
+    writer->lock = -1;
     writer->info = (npi_token_info){
         .images = info->images, .rows = info->rows, .width = info->width, .chunk = info->chunk};
     int64_t chunks = npi_token_chunks(info);
@@ -119,6 +135,7 @@ npos_status npi_token_writer_open(const char *folder, const npi_token_info *info
                            "a chunk of tokens"),
                  fail);
     NPI_TRY_GOTO(npi_make_folders(folder), fail);
+    NPI_TRY_GOTO(lock_folder(writer), fail);
     NPI_TRY_GOTO(start_index(writer, info, resume), fail);
     for (int64_t i = 0; i < chunks; i++)
         NPI_TRY_GOTO(look(writer, i, &writer->there[i]), fail);
@@ -188,6 +205,8 @@ npos_status npi_token_writer_add(npi_token_writer *writer, int64_t count, const 
 void npi_token_writer_close(npi_token_writer *writer) {
     if (!writer)
         return;
+    if (writer->lock >= 0)
+        close(writer->lock);
     npi_free(writer->folder);
     npi_free(writer->there);
     npi_free(writer->room);

@@ -76,7 +76,8 @@ static npos_status is_test_split(const npi_run *run, const char *spec, bool *is)
     *is = same_place(own ? run->recipe.test : run->recipe.data, spec, !own);
     NPI_TRY(npi_path_join(&path, run->path, "eval.json"));
     if (npi_is_file(path) && npi_evaluation_read(path, &evaluation) == NPOS_OK)
-        *is |= same_place(evaluation.id_spec, spec, false);
+        for (int i = -1; i < evaluation.id_parts; i++)
+            *is |= same_place(i < 0 ? evaluation.id_spec : evaluation.id_part[i].spec, spec, false);
     npi_evaluation_clear(&evaluation);
     npi_free(path);
     return NPOS_OK;

@@ -1,10 +1,9 @@
-/* Names of OOD classes that are, or hold, names of ID classes. */
-#include <ctype.h>
+/* Names of OOD classes that are, or hold, names of ID classes, synonyms included. */
 #include <string.h>
 
 #include "base/memory.h"
 #include "jobs/data_check.h"
-#include "text/prompts.h"
+#include "text/synonyms.h"
 
 /* The name of a class of ImageNet that is called by its WordNet id; other names as they are. */
 static const char *readable(const char *name, const npi_class_list *imagenet) {
@@ -14,47 +13,43 @@ static const char *readable(const char *name, const npi_class_list *imagenet) {
     return name;
 }
 
-/* A name as words: small letters and digits, one blank between and around them. */
-static npos_status as_words(const char *name, char **out) {
-    NPI_TRY(npi_alloc(out, strlen(name) + 3, 1, "class name"));
-    char *to = *out;
-    *to++ = ' ';
-    for (const unsigned char *at = (const unsigned char *)name; *at; at++) {
-        if (isalnum(*at) || *at >= 0x80)
-            *to++ = (char)tolower(*at);
-        else if (to[-1] != ' ')
-            *to++ = ' ';
-    }
-    if (to[-1] != ' ')
-        *to++ = ' ';
-    *to = '\0';
-    return NPOS_OK;
-}
-
-/* Classes that are mere numbers have no names. */
-static bool says_something(const char *words) {
-    return strspn(words, " 0123456789") < strlen(words);
-}
-
-typedef struct words {
-    char **text;
+/* The classes of a set, as they may be read. */
+typedef struct names {
+    npi_readings *of; /* [count] */
     int count;
-} words;
+} names;
 
-static void words_clear(words *w) {
-    for (int i = 0; w->text && i < w->count; i++)
-        npi_free(w->text[i]);
-    npi_free(w->text);
+static void names_clear(names *n) {
+    for (int i = 0; n->of && i < n->count; i++)
+        npi_readings_clear(&n->of[i]);
+    npi_free(n->of);
 }
 
-static npos_status words_of(const npi_check_set *set, const npi_class_list *imagenet, words *out) {
+static npos_status names_of(const npi_check_set *set, const npi_synonyms *synonyms, names *out) {
     int classes = set->survey.classes;
-    *out = (words){.count = classes};
-    NPI_TRY(npi_alloc(&out->text, (size_t)classes, sizeof *out->text, "class names"));
+    *out = (names){.count = classes};
+    NPI_TRY(npi_alloc(&out->of, (size_t)classes, sizeof *out->of, "class names"));
     for (int c = 0; c < classes; c++)
-        NPI_TRY(as_words(readable(npi_dataset_class_name(set->survey.set, c), imagenet),
-                         &out->text[c]));
+        NPI_TRY(npi_readings_of(synonyms, npi_dataset_class_name(set->survey.set, c), &out->of[c]));
     return NPOS_OK;
+}
+
+typedef enum likeness { UNLIKE, WITHIN, WHOLE } likeness;
+
+/* Whether an OOD class is what the ID class is, by any of their names, or has its own name in one of its own ("frog" in
+ * "tree frog").  A synonym of a synonym is neither: one side is to be called by its own name. */
+static likeness compare_names(const npi_readings *id, const npi_readings *ood) {
+    likeness found = UNLIKE;
+    for (int a = 0; a < id->count; a++)
+        for (int b = 0; b < ood->count; b++) {
+            if (a >= id->own && b >= ood->own)
+                continue;
+            if (strcmp(id->text[a], ood->text[b]) == 0)
+                return WHOLE;
+            if (a < id->own && b < ood->own && strstr(ood->text[b], id->text[a]))
+                found = WITHIN;
+        }
+    return found;
 }
 
 static npos_status add(npi_check *check, const npi_class_list *imagenet, npi_overlap overlap) {
@@ -68,25 +63,25 @@ static npos_status add(npi_check *check, const npi_class_list *imagenet, npi_ove
 }
 
 static npos_status compare(npi_check *check, const npi_class_list *imagenet, int id,
-                           const words *id_words, int ood, const words *ood_words) {
-    for (int b = 0; b < ood_words->count; b++)
-        for (int a = 0; a < id_words->count; a++) {
-            const char *in = ood_words->text[b], *what = id_words->text[a];
-            if (says_something(what) && strstr(in, what))
+                           const names *id_names, int ood, const names *ood_names) {
+    for (int b = 0; b < ood_names->count; b++)
+        for (int a = 0; a < id_names->count; a++) {
+            likeness found = compare_names(&id_names->of[a], &ood_names->of[b]);
+            if (found != UNLIKE)
                 NPI_TRY(add(check, imagenet,
                             (npi_overlap){.ood = ood,
                                           .ood_class = b,
                                           .id = id,
                                           .id_class = a,
-                                          .whole = strcmp(in, what) == 0,
+                                          .whole = found == WHOLE,
                                           .images = check->set[ood].survey.class_count[b]}));
         }
     return NPOS_OK;
 }
 
 npos_status npi_check_overlaps(npi_check *check) {
-    npi_class_list imagenet = {0};
-    words id_words = {0}, ood_words = {0};
+    npi_synonyms synonyms = {0};
+    names id_names = {0}, ood_names = {0};
     int id = -1;
     npos_status status = NPOS_OK;
     for (int s = check->sets - 1; s >= 0; s--) /* the first set of ID images names their classes */
@@ -94,19 +89,19 @@ npos_status npi_check_overlaps(npi_check *check) {
             id = s;
     if (id < 0)
         return NPOS_OK;
-    NPI_TRY_GOTO(npi_class_list_open("imagenet-1k", &imagenet), done);
-    NPI_TRY_GOTO(words_of(&check->set[id], &imagenet, &id_words), done);
+    NPI_TRY_GOTO(npi_synonyms_open(&synonyms), done);
+    NPI_TRY_GOTO(names_of(&check->set[id], &synonyms, &id_names), done);
     for (int s = 0; s < check->sets; s++) {
         if (check->set[s].part != NPI_PART_OOD)
             continue;
-        NPI_TRY_GOTO(words_of(&check->set[s], &imagenet, &ood_words), done);
-        NPI_TRY_GOTO(compare(check, &imagenet, id, &id_words, s, &ood_words), done);
-        words_clear(&ood_words);
-        ood_words = (words){0};
+        NPI_TRY_GOTO(names_of(&check->set[s], &synonyms, &ood_names), done);
+        NPI_TRY_GOTO(compare(check, &synonyms.classes, id, &id_names, s, &ood_names), done);
+        names_clear(&ood_names);
+        ood_names = (names){0};
     }
 done:
-    words_clear(&id_words);
-    words_clear(&ood_words);
-    npi_class_list_clear(&imagenet);
+    names_clear(&id_names);
+    names_clear(&ood_names);
+    npi_synonyms_close(&synonyms);
     return status;
 }

@@ -1,4 +1,6 @@
 /* npos_eval: scores images with a trained run and measures how well they part. */
+#include <math.h>
+#include <stdlib.h>
 #include <string.h>
 
 #include "base/file.h"
@@ -14,7 +16,10 @@
 #include "report/evaluation_json.h"
 #include "report/evaluation_table.h"
 
-enum { OE_IMAGES = 10000 }; /* most images of an OOD set under `oe` (METHOD: the authors' 9,984) */
+enum {
+    OE_IMAGES = 10000, /* most images of an OOD set under `oe` (METHOD: the authors' 9,984) */
+    WAYS = 4           /* to tell classes: npi_accuracy */
+};
 
 void npos_eval_options_init(npos_eval_options *options) {
     memset(options, 0, sizeof *options);
@@ -28,13 +33,53 @@ void npos_eval_options_init(npos_eval_options *options) {
 typedef struct job {
     const npos_eval_options *options;
     npi_fitted fitted;
-    npi_ood_set *sets;
-    int set_count;
+    npi_ood_set *sets, *csid;
+    int set_count, csid_count;
     char *id_spec;
     npi_evaluation evaluation;
     npi_classes_list classes;
     npi_format_kind format;
+    /* of the ID images so far: what they are taken for and what they are, and how many have labels and are found, by the
+     * ways of npi_accuracy */
+    int32_t *taken, *own;
+    int64_t id_n, labelled, found[WAYS];
 } job;
+
+/* Where the suffixes of a SPEC begin; a '#' of its path is none. */
+static const char *suffixes_of(const char *spec) {
+    static const char *const known[] = {"#train", "#test", "#class", "#first=", "#draw="};
+    const char *start = spec + strlen(spec);
+    for (const char *at = start; at > spec; at--) {
+        bool suffix = false;
+        if (at[-1] != '#')
+            continue;
+        for (size_t i = 0; i < sizeof known / sizeof *known; i++)
+            suffix |= strncmp(at - 1, known[i], strlen(known[i])) == 0;
+        if (!suffix)
+            break;
+        start = at - 1;
+    }
+    return start;
+}
+
+/* The test images beside training data: "PATH#train#class=...#draw=..." has them in "PATH#test#class=...".  What thins out
+ * the training images (#first, #draw) does not thin out these. */
+static npos_status test_split_of(const char *data, char **out) {
+    const char *at = suffixes_of(data);
+    NPI_TRY(npi_format(out, "%.*s#test", (int)(at - data), data));
+    while (*at) {
+        size_t length = 1 + strcspn(at + 1, "#");
+        if (strncmp(at, "#class", 6) == 0) {
+            char *longer;
+            npos_status status = npi_format(&longer, "%s%.*s", *out, (int)length, at);
+            npi_free(*out);
+            *out = longer;
+            NPI_TRY(status);
+        }
+        at += length;
+    }
+    return NPOS_OK;
+}
 
 /* The ID images: what the options name, else the recipe's `test`, else #test of its `data`. */
 static npos_status find_id(job *j) {
@@ -43,13 +88,7 @@ static npos_status find_id(job *j) {
         return npi_strdup(&j->id_spec, j->options->id);
     if (recipe->test[0])
         return npi_strdup(&j->id_spec, recipe->test);
-    /* "PATH#train#class=..." has its test images in "PATH#test#class=..." */
-    const char *split = strstr(recipe->data, "#train"),
-               *rest = split ? split + strlen("#train") : strchr(recipe->data, '#');
-    size_t length = split  ? (size_t)(split - recipe->data)
-                    : rest ? (size_t)(rest - recipe->data)
-                           : strlen(recipe->data);
-    NPI_TRY(npi_format(&j->id_spec, "%.*s#test%s", (int)length, recipe->data, rest ? rest : ""));
+    NPI_TRY(test_split_of(recipe->data, &j->id_spec));
     if (recipe->data[0] && npi_dataset_has_split(recipe->data, "test"))
         return NPOS_OK;
     return npi_hint(npi_fail(NPOS_INVALID_ARGUMENT,
@@ -58,61 +97,134 @@ static npos_status find_id(job *j) {
                     "name the ID images with --id SPEC");
 }
 
-/* The names of the images that were scored, one a line: the list that a draw leaves behind. */
-static npos_status write_names(const job *j, const char *set, const npi_images *images) {
+/* ---- one set ---- */
+
+/* Names of the images that were scored, one a line: the list that a draw leaves behind in RUN/scores/SET.txt. */
+typedef struct name_text {
+    FILE *stream;
+    char *text;
+    size_t size;
+} name_text;
+
+static npos_status names_begin(name_text *names) {
+    *names = (name_text){.stream = NULL};
+    names->stream = open_memstream(&names->text, &names->size);
+    return names->stream ? NPOS_OK : npi_fail(NPOS_OUT_OF_MEMORY, "no memory for names of images");
+}
+
+/* Writes them where all went well so far; frees them always. */
+static npos_status names_end(const job *j, const char *set, npos_status status, name_text *names) {
     char *folder = NULL, *path = NULL;
-    npi_atomic file = {0};
-    npos_status status;
+    if (fclose(names->stream) != 0 && status == NPOS_OK)
+        status = npi_fail(NPOS_OUT_OF_MEMORY, "no memory for names of images");
+    if (status != NPOS_OK)
+        goto done;
     NPI_TRY_GOTO(npi_path_join(&folder, j->options->run, "scores"), done);
     NPI_TRY_GOTO(npi_make_folders(folder), done);
     NPI_TRY_GOTO(npi_format(&path, "%s/%s.txt", folder, set), done);
-    NPI_TRY_GOTO(npi_atomic_open(&file, path), done);
-    for (int64_t i = 0; i < images->count; i++)
-        fprintf(file.stream, "%s\n", images->names[i]);
-    status = npi_atomic_commit(&file);
+    status = npi_file_write(path, names->text, names->size);
 done:
-    npi_atomic_abort(&file);
+    free(names->text);
     npi_free(path);
     npi_free(folder);
     return status;
 }
 
-/* What the images are, and what they are taken for; of ID images how often that is right. */
-static npos_status take_classes(job *j, const char *name, bool id, const npi_images *images,
-                                const npi_outputs *outputs) {
+/* A list's numbers stand for the model's classes, where these have names. */
+static bool are_numbers(const npi_images *images, const npi_run *run) {
+    for (int c = 0; c < images->classes; c++) {
+        const char *name = images->class_names[c];
+        char *end;
+        long number = strtol(name, &end, 10);
+        if (name[0] < '0' || name[0] > '9' || *end || number >= run->classes)
+            return false;
+        for (int m = 0; m < run->classes; m++)
+            if (strcmp(name, run->class_names[m]) == 0)
+                return false;
+    }
+    return images->classes > 0;
+}
+
+static npos_status id_labels(const npi_images *images, const npi_run *run, int32_t *to) {
+    if (!are_numbers(images, run))
+        return npi_labels_of_model(images, run->class_names, run->classes, to);
+    for (int64_t i = 0; i < images->count; i++) {
+        int32_t label = images->labels[i];
+        to[i] = label < 0 || label >= images->classes
+                    ? -1
+                    : (int32_t)strtol(images->class_names[label], NULL, 10);
+    }
+    return NPOS_OK;
+}
+
+/* The ways of npi_accuracy, in order. */
+static double *way(npi_accuracy *a, int i) {
+    double *const ways[WAYS] = {&a->knn, &a->prototype, &a->head, &a->text};
+    return ways[i];
+}
+
+/* How often ID images are taken for what they are: those of `part`, and all so far. */
+static void count_accuracy(job *j, npi_accuracy part, const int32_t *labels, int64_t n) {
+    npi_evaluation *evaluation = &j->evaluation;
+    int64_t labelled = 0;
+    npi_accuracy all = {-1, -1, -1, -1};
+    for (int64_t i = 0; i < n; i++)
+        labelled += labels[i] >= 0;
+    j->labelled += labelled;
+    for (int w = 0; w < WAYS; w++) {
+        double share = *way(&part, w);
+        j->found[w] += share < 0 ? 0 : llround(share * (double)labelled);
+        bool can = share >= 0 || *way(&evaluation->result[0].accuracy, w) >= 0;
+        if (can && j->labelled > 0)
+            *way(&all, w) = (double)j->found[w] / (double)j->labelled;
+    }
+    for (int r = 0; r < evaluation->results; r++)
+        evaluation->result[r].accuracy = all;
+}
+
+/* What ID images are taken for, and how often that is right. */
+static npos_status take_id_classes(job *j, npi_id_part *part, const npi_images *images,
+                                   const npi_outputs *outputs) {
     const npi_run *run = j->fitted.run;
-    npi_accuracy accuracy = {-1, -1, -1, -1};
+    size_t there = (size_t)j->id_n, all = there + (size_t)images->count;
+    npi_accuracy accuracy;
+    bool can;
+    NPI_TRY(npi_grow(&j->taken, there, all, sizeof *j->taken, "classes"));
+    NPI_TRY(npi_grow(&j->own, there, all, sizeof *j->own, "classes"));
+    NPI_TRY(npi_classify(&j->fitted.model, outputs, j->taken + there, NULL, &can));
+    NPI_TRY(id_labels(images, run, j->own + there));
+    NPI_TRY(npi_measure_accuracy(&j->fitted.model, outputs, j->own + there, &accuracy));
+    count_accuracy(j, accuracy, j->own + there, images->count);
+    j->id_n = (int64_t)all;
+    if (part)
+        part->accuracy = accuracy;
+    return NPOS_OK;
+}
+
+/* What OOD images are called by their own set, and what they are taken for. */
+static npos_status take_classes(job *j, const char *name, const npi_images *images,
+                                const npi_outputs *outputs) {
     int32_t *taken = NULL, *labels = NULL;
     bool can;
     npos_status status;
     NPI_TRY_GOTO(npi_alloc(&taken, (size_t)images->count, sizeof *taken, "classes"), done);
     NPI_TRY_GOTO(npi_classify(&j->fitted.model, outputs, taken, NULL, &can), done);
     NPI_TRY_GOTO(npi_alloc(&labels, (size_t)images->count, sizeof *labels, "labels"), done);
-    if (!id) {
-        for (int64_t i = 0; i < images->count; i++)
-            labels[i] = images->labels[i] < images->classes ? images->labels[i] : -1;
-        status = npi_classes_list_add(&j->classes, name, images->count, taken, labels,
-                                      images->class_names, images->classes);
-        goto done;
-    }
-    NPI_TRY_GOTO(npi_labels_of_model(images, run->class_names, run->classes, labels), done);
-    NPI_TRY_GOTO(npi_measure_accuracy(&j->fitted.model, outputs, labels, &accuracy), done);
-    for (int r = 0; r < j->evaluation.results; r++)
-        j->evaluation.result[r].accuracy = accuracy;
-    status = npi_classes_list_add(&j->classes, name, images->count, taken, labels, run->class_names,
-                                  run->classes);
+    for (int64_t i = 0; i < images->count; i++)
+        labels[i] = images->labels[i] < images->classes ? images->labels[i] : -1;
+    status = npi_classes_list_add(&j->classes, name, images->count, taken, labels,
+                                  images->class_names, images->classes);
 done:
     npi_free(taken);
     npi_free(labels);
     return status;
 }
 
-/* One pass over a set's images for all scores. */
-static npos_status score_set(job *j, int set) {
+/* One pass over a SPEC's images for all scores; `part` is set where they are one of several that count as ID. */
+static npos_status score_spec(job *j, int set, const char *name, const char *spec,
+                              npi_id_part *part, FILE *names) {
     const npos_eval_options *options = j->options;
     bool id = set == NPI_ID_SET;
-    const char *spec = id ? j->id_spec : j->sets[set].where;
-    const char *name = id ? "id" : j->sets[set].name;
     int64_t limit = options->max_images;
     npi_images images = {0};
     npi_features features = {0};
@@ -129,12 +241,45 @@ static npos_status score_set(job *j, int set) {
                                     images.names, images.available),
                  done);
     NPI_TRY_GOTO(npi_evaluation_skip(&j->evaluation, set, &images), done);
-    NPI_TRY_GOTO(take_classes(j, name, id, &images, &outputs), done);
-    status = write_names(j, name, &images);
+    NPI_TRY_GOTO(id ? take_id_classes(j, part, &images, &outputs)
+                    : take_classes(j, name, &images, &outputs),
+                 done);
+    if (part)
+        part->n = images.count;
+    for (int64_t i = 0; i < images.count; i++)
+        fprintf(names, "%s\n", images.names[i]);
 done:
     npi_features_clear(&features);
     npi_images_clear(&images);
     return status;
+}
+
+static npos_status score_ood(job *j, int set) {
+    name_text names;
+    NPI_TRY(names_begin(&names));
+    npos_status status =
+        score_spec(j, set, j->sets[set].name, j->sets[set].where, NULL, names.stream);
+    return names_end(j, j->sets[set].name, status, &names);
+}
+
+/* The test images, and behind them, of a full spectrum, the covariate-shifted sets. */
+static npos_status score_id(job *j) {
+    npi_evaluation *evaluation = &j->evaluation;
+    name_text names;
+    npos_status status = NPOS_OK;
+    if (j->csid_count > 0)
+        NPI_TRY(npi_evaluation_id_part(evaluation, "id", j->id_spec));
+    for (int i = 0; i < j->csid_count; i++)
+        NPI_TRY(npi_evaluation_id_part(evaluation, j->csid[i].name, j->csid[i].where));
+    NPI_TRY(names_begin(&names));
+    for (int i = 0; i <= j->csid_count && status == NPOS_OK; i++)
+        status = score_spec(j, NPI_ID_SET, i ? j->csid[i - 1].name : "id",
+                            i ? j->csid[i - 1].where : j->id_spec,
+                            j->csid_count > 0 ? &evaluation->id_part[i] : NULL, names.stream);
+    NPI_TRY(names_end(j, "id", status, &names));
+    const npi_run *run = j->fitted.run;
+    return npi_classes_list_add(&j->classes, "id", j->id_n, j->taken, j->own, run->class_names,
+                                run->classes);
 }
 
 static npos_status write_results(const job *j) {
@@ -159,11 +304,20 @@ done:
 
 /* A SPEC of the last set that says something wrong is told before the first set's images are scored. */
 static npos_status check_specs(const job *j) {
-    for (int set = NPI_ID_SET; set < j->set_count && !j->fitted.run->external; set++) {
+    int all = 1 + j->csid_count + j->set_count;
+    for (int i = 0; i < all && !j->fitted.run->external; i++) {
         npi_spec spec;
-        NPI_TRY(npi_spec_parse(set == NPI_ID_SET ? j->id_spec : j->sets[set].where, &spec));
+        NPI_TRY(npi_spec_parse(i == 0               ? j->id_spec
+                               : i <= j->csid_count ? j->csid[i - 1].where
+                                                    : j->sets[i - 1 - j->csid_count].where,
+                               &spec));
         npi_spec_clear(&spec);
     }
+    for (int i = 0; i < j->csid_count; i++)
+        for (int set = 0; set < j->set_count; set++)
+            if (strcmp(j->csid[i].where, j->sets[set].where) == 0)
+                return npi_fail(NPOS_INVALID_ARGUMENT, "'%s' is to count as ID and as OOD",
+                                j->csid[i].where);
     return NPOS_OK;
 }
 
@@ -176,13 +330,15 @@ static npos_status evaluate(job *j) {
     NPI_TRY(npi_protocol_parse(options->protocol, &protocol));
     NPI_TRY(npi_format_parse(options->format, &j->format));
     NPI_TRY(npi_ood_specs_parse(options->ood, options->ood_count, &j->sets, &j->set_count));
+    NPI_TRY(npi_csid_specs_parse(options->csid, options->csid_count, &j->csid, &j->csid_count));
     NPI_TRY(npi_fitted_open(options->run, &options->compute, options->scores, true, &j->fitted));
     NPI_TRY(find_id(j));
     NPI_TRY(check_specs(j));
     NPI_TRY(npi_evaluation_begin(&j->evaluation, protocol, options->seed, j->id_spec,
                                  j->fitted.detectors, j->fitted.count, j->sets, j->set_count));
-    for (int set = NPI_ID_SET; set < j->set_count; set++)
-        NPI_TRY(score_set(j, set));
+    NPI_TRY(score_id(j));
+    for (int set = 0; set < j->set_count; set++)
+        NPI_TRY(score_ood(j, set));
     NPI_TRY(npi_evaluation_measure(&j->evaluation, &options->compute));
     const npi_calibration *calibration = &j->fitted.run->calibration;
     for (int r = 0; calibration->score && r < j->evaluation.results; r++) {
@@ -203,6 +359,9 @@ npos_status npos_eval(const npos_eval_options *options) {
     npi_classes_list_clear(&j.classes);
     npi_fitted_close(&j.fitted);
     npi_ood_sets_free(j.sets, j.set_count);
+    npi_ood_sets_free(j.csid, j.csid_count);
+    npi_free(j.taken);
+    npi_free(j.own);
     npi_free(j.id_spec);
     return status;
 }

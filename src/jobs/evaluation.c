@@ -38,6 +38,16 @@ npos_status npi_evaluation_begin(npi_evaluation *out, npi_protocol protocol, uin
     return NPOS_OK;
 }
 
+npos_status npi_evaluation_id_part(npi_evaluation *evaluation, const char *name, const char *spec) {
+    size_t count = (size_t)evaluation->id_parts;
+    NPI_TRY(npi_grow(&evaluation->id_part, count, count + 1, sizeof *evaluation->id_part,
+                     "sets that count as ID"));
+    npi_id_part *part = &evaluation->id_part[evaluation->id_parts++];
+    *part = (npi_id_part){.accuracy = {-1, -1, -1, -1}};
+    NPI_TRY(npi_strdup(&part->name, name));
+    return npi_strdup(&part->spec, spec);
+}
+
 static npos_status check_finite(const npi_score_result *result, const char *set,
                                 const double *scores, int64_t n, char *const *names) {
     for (int64_t i = 0; i < n; i++)
@@ -53,11 +63,13 @@ npos_status npi_evaluation_add(npi_evaluation *evaluation, const npi_detector *d
         npi_score_result *result = &evaluation->result[r];
         const char *name = set == NPI_ID_SET ? "the ID images" : result->set[set].name;
         double *scores;
-        NPI_TRY(npi_alloc(&scores, (size_t)outputs->n, sizeof *scores, "scores"));
         if (set == NPI_ID_SET) {
-            result->id_scores = scores;
-            result->id_n = outputs->n;
+            size_t there = (size_t)result->id_n, all = there + (size_t)outputs->n;
+            NPI_TRY(npi_grow(&result->id_scores, there, all, sizeof *scores, "scores"));
+            scores = result->id_scores + there;
+            result->id_n = (int64_t)all;
         } else {
+            NPI_TRY(npi_alloc(&scores, (size_t)outputs->n, sizeof *scores, "scores"));
             result->set[set].scores = scores;
             result->set[set].n = outputs->n;
             result->set[set].available = available;
@@ -79,10 +91,11 @@ npos_status npi_evaluation_skip(npi_evaluation *evaluation, int set, const npi_i
     }
     if (set != NPI_ID_SET)
         list = &evaluation->skipped[set];
-    NPI_TRY(npi_alloc(&list->names, (size_t)images->broken_count, sizeof *list->names,
-                      "skipped images"));
-    for (; list->count < images->broken_count; list->count++)
-        NPI_TRY(npi_strdup(&list->names[list->count], images->broken[list->count].name));
+    NPI_TRY(npi_grow(&list->names, (size_t)list->count,
+                     (size_t)(list->count + images->broken_count), sizeof *list->names,
+                     "skipped images"));
+    for (int64_t i = 0; i < images->broken_count; i++, list->count++)
+        NPI_TRY(npi_strdup(&list->names[list->count], images->broken[i].name));
     return NPOS_OK;
 }
 

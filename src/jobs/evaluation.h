@@ -24,7 +24,12 @@ NPOS_MUST_CHECK npos_status npi_evaluation_begin(npi_evaluation *out, npi_protoc
                                                  const npi_detector *detectors, int count,
                                                  const npi_ood_set *sets, int set_count);
 
-/* Scores one set with every detector.  names[n] (may be NULL) are the images', for the error on a
+/* Adds a part of a full spectrum's ID images, whose `n` and `accuracy` are still to be told; in the order in which their
+ * scores are added. */
+NPOS_MUST_CHECK npos_status npi_evaluation_id_part(npi_evaluation *evaluation, const char *name,
+                                                   const char *spec);
+
+/* Scores one set with every detector; of NPI_ID_SET several calls add up.  names[n] (may be NULL) are the images', for the error on a
  * score that is NaN; `available` is how many images the set's SPEC holds. */
 NPOS_MUST_CHECK npos_status npi_evaluation_add(npi_evaluation *evaluation,
                                                const npi_detector *detectors, int set,

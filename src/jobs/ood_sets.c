@@ -108,10 +108,16 @@ static bool is_ood(const npi_benchmark_part *part) {
     return strcmp(part->group, "near") == 0 || strcmp(part->group, "far") == 0;
 }
 
-static npos_status add_benchmark(full *to, const npi_benchmark *benchmark, const char *only) {
+static bool is_csid(const npi_benchmark_part *part) {
+    return strcmp(part->group, "full-spectrum") == 0;
+}
+
+/* The parts that are wanted, or the one called `only`. */
+static npos_status add_benchmark(full *to, const npi_benchmark *benchmark, const char *only,
+                                 bool (*wanted)(const npi_benchmark_part *part)) {
     for (int i = 0; i < NPI_BENCHMARK_PARTS && benchmark->part[i].name; i++) {
         const npi_benchmark_part *part = &benchmark->part[i];
-        if (only ? strcmp(part->name, only) == 0 : is_ood(part)) {
+        if (only ? strcmp(part->name, only) == 0 : wanted(part)) {
             char *spec;
             NPI_TRY(npi_format(&spec, "%s/%s", benchmark->name, part->name));
             npos_status status = add(to, is_ood(part) ? part->group : "", part->name, spec, "");
@@ -130,10 +136,10 @@ static npos_status add_full(full *to, const char *argument) {
     if (strchr(argument, '='))
         return add_as_it_is(to, argument);
     if (benchmark)
-        return add_benchmark(to, benchmark, NULL);
+        return add_benchmark(to, benchmark, NULL, is_ood);
     snprintf(group, sizeof group, "%.*s", slash ? (int)(slash - argument) : 0, argument);
     if (slash && npi_catalogue_names(argument, strlen(argument)))
-        return add_benchmark(to, npi_catalogue_find_benchmark(group), name);
+        return add_benchmark(to, npi_catalogue_find_benchmark(group), name, is_ood);
     if (!set)
         return add_as_it_is(to, argument); /* its error says what was expected */
     if (!slash)
@@ -141,14 +147,36 @@ static npos_status add_full(full *to, const char *argument) {
     return add(to, group, name, name, set->test);
 }
 
-npos_status npi_ood_specs_parse(const char *const *arguments, int count, npi_ood_set **out,
-                                int *out_count) {
+static npos_status add_full_csid(full *to, const char *argument) {
+    const char *slash = strchr(argument, '/');
+    const npi_benchmark *benchmark = npi_catalogue_find_benchmark(argument);
+    char name[LONGEST + 1];
+    int before = to->count;
+    if (strchr(argument, '='))
+        return add_as_it_is(to, argument);
+    if (benchmark) {
+        NPI_TRY(add_benchmark(to, benchmark, NULL, is_csid));
+        return to->count > before ? NPOS_OK
+                                  : npi_fail(NPOS_INVALID_ARGUMENT,
+                                             "benchmark '%s' has no full-spectrum sets", argument);
+    }
+    snprintf(name, sizeof name, "%.*s", slash ? (int)(slash - argument) : 0, argument);
+    if (slash && npi_catalogue_names(argument, strlen(argument)))
+        return add_benchmark(to, npi_catalogue_find_benchmark(name), slash + 1, is_csid);
+    return npi_hint(
+        npi_fail(NPOS_INVALID_ARGUMENT, "set '%s': expected NAME=SPEC", argument),
+        "for example imagenet-r=datasets/imagenet-r, or a benchmark of 'npos data list'");
+}
+
+static npos_status parse_all(const char *const *arguments, int count,
+                             npos_status (*add_one)(full *to, const char *argument),
+                             npi_ood_set **out, int *out_count) {
     full all = {0};
     npos_status status = NPOS_OK;
     *out = NULL;
     *out_count = 0;
     for (int i = 0; i < count && status == NPOS_OK; i++)
-        status = add_full(&all, arguments[i]);
+        status = add_one(&all, arguments[i]);
     if (status == NPOS_OK)
         status = npi_ood_sets_parse((const char *const *)all.text, all.count, out);
     if (status == NPOS_OK)
@@ -157,6 +185,18 @@ npos_status npi_ood_specs_parse(const char *const *arguments, int count, npi_ood
         npi_free(all.text[i]);
     npi_free(all.text);
     return status;
+}
+
+npos_status npi_ood_specs_parse(const char *const *arguments, int count, npi_ood_set **out,
+                                int *out_count) {
+    return parse_all(arguments, count, add_full, out, out_count);
+}
+
+npos_status npi_csid_specs_parse(const char *const *arguments, int count, npi_ood_set **out,
+                                 int *out_count) {
+    *out = NULL;
+    *out_count = 0;
+    return count > 0 ? parse_all(arguments, count, add_full_csid, out, out_count) : NPOS_OK;
 }
 
 void npi_ood_sets_free(npi_ood_set *sets, int count) {

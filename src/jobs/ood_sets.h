@@ -21,6 +21,11 @@ NPOS_MUST_CHECK npos_status npi_ood_sets_parse(const char *const *arguments, int
  * says how many there are. */
 NPOS_MUST_CHECK npos_status npi_ood_specs_parse(const char *const *arguments, int count,
                                                 npi_ood_set **out, int *out_count);
+
+/* Sets of ID classes under other conditions, "NAME=WHERE"; a benchmark is each of its full-spectrum sets, BENCHMARK/PART one
+ * of them.  No arguments are no sets. */
+NPOS_MUST_CHECK npos_status npi_csid_specs_parse(const char *const *arguments, int count,
+                                                 npi_ood_set **out, int *out_count);
 void npi_ood_sets_free(npi_ood_set *sets, int count);
 
 #endif

@@ -148,12 +148,12 @@ static npos_status one_set(npi_report *report, const npos_compute *compute, int 
     npi_sheet *sheet = &report->sheets[set + 1];
     const char *spec = ood ? ood->spec : evaluation->id_spec, *name = ood ? ood->name : "ID";
     const double *scores = ood ? ood->scores : result->id_scores;
-    int64_t n = ood ? ood->n : result->id_n;
+    int64_t n = ood ? ood->n : npi_evaluation_id_own(evaluation, result);
     npi_images images = {0};
     if (!scores)
         return npi_strdup(&sheet->why, "the scores of its images are not there.");
     const npi_skipped *skipped = npi_evaluation_skipped(evaluation, set);
-    int64_t drawn = n + (skipped ? skipped->count : 0);
+    int64_t drawn = n + (skipped ? skipped->count : 0); /* of an OOD set */
     npos_status status =
         npi_images_open(spec, &report->run->transform, ood && ood->available > drawn ? drawn : 0,
                         evaluation->seed, &images);
@@ -171,7 +171,8 @@ static npos_status one_set(npi_report *report, const npos_compute *compute, int 
         int64_t wanted = !ood ? MAP_ID_IMAGES : share < MAP_SET_IMAGES ? share : MAP_SET_IMAGES;
         const npi_set_classes *classes = npi_classes_list_find(&report->classes, ood ? name : "id");
         status = fill_sheet(&images, &report->run->transform, scores,
-                            classes && classes->n == n ? classes : NULL, !ood, sheet);
+                            classes && classes->n == (ood ? n : result->id_n) ? classes : NULL,
+                            !ood, sheet);
         if (status == NPOS_OK)
             status = embed_some(report, compute, name, &images, wanted > 0 ? wanted : 1,
                                 ood ? &points->set[set] : &points->id);

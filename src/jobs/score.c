@@ -5,17 +5,17 @@
 #include <string.h>
 
 #include "base/memory.h"
-#include "data/image_frames.h"
 #include "io/json_text.h"
 #include "jobs/calibration_file.h"
 #include "jobs/compute.h"
 #include "jobs/external.h"
 #include "jobs/fitted.h"
 #include "jobs/options.h"
+#include "jobs/score_feed.h"
 #include "npos/npos.h"
 #include "ood/accuracy.h"
 
-enum { ERROR_BYTES = 512, HELD_BYTES = 64 << 20 /* of raw images that wait for their resize */ };
+enum { ROWS = 1024 /* of embeddings from elsewhere, at a time */ };
 
 void npos_score_options_init(npos_score_options *options) {
     memset(options, 0, sizeof *options);
@@ -24,86 +24,17 @@ void npos_score_options_init(npos_score_options *options) {
     options->stream = "names";
 }
 
-/* One image of the block: its name, and why it has no pixels. */
-typedef struct slot {
-    char *file;
-    npi_image raw; /* of a raw image, until it is resized */
-    bool resized;  /* its pixels are in the block */
-    int row;       /* of the block's pixels; -1: `error` says why not */
-    char error[ERROR_BYTES];
-} slot;
-
 typedef struct job {
     const npos_score_options *options;
     npi_fitted fitted;
     bool has_threshold;
     double threshold;
     npi_id_scores id; /* of the calibration, for p-values */
-    int block;        /* images that go through the network together: whole passes */
-    slot *slots;      /* [block] */
-    int filled;
-    uint8_t *pixels; /* [block] images of the model's size */
-    size_t image_bytes, held;
-    int64_t done, broken, frames;
+    npi_feed *feed;
+    npi_feed_image
+        *rows; /* [ROWS] names of embeddings from elsewhere; NULL: images come by the feed */
+    int64_t done, broken;
 } job;
-
-static void clear_slots(job *j) {
-    for (int i = 0; i < j->filled; i++) {
-        npi_free(j->slots[i].file);
-        npi_image_clear(&j->slots[i].raw);
-        j->slots[i] = (slot){0};
-    }
-    j->filled = 0;
-}
-
-static npos_status read_image(const job *j, slot *s, uint8_t *to) {
-    npi_image stored = s->raw, fitting = {0};
-    npos_status status;
-    s->raw = (npi_image){0};
-    if (!stored.pixels)
-        NPI_TRY_GOTO(
-            npi_image_read(s->file, npi_transform_least_side(&j->fitted.run->transform), &stored),
-            done);
-    NPI_TRY_GOTO(npi_transform_apply(&j->fitted.run->transform, &stored, &fitting), done);
-    memcpy(to, fitting.pixels, j->image_bytes);
-done:
-    npi_image_clear(&stored);
-    npi_image_clear(&fitting);
-    return status;
-}
-
-/* Decodes what waits in the block side by side. */
-static void read_waiting(job *j) {
-#pragma omp parallel for schedule(dynamic)
-    for (int i = 0; i < j->filled; i++) {
-        slot *s = &j->slots[i];
-        if (s->resized)
-            continue;
-        s->row = i;
-        s->resized = true;
-        if (read_image(j, s, j->pixels + (size_t)i * j->image_bytes) != NPOS_OK) {
-            s->row = -1;
-            snprintf(s->error, sizeof s->error, "%s", npos_error_message());
-        }
-    }
-    j->held = 0;
-}
-
-/* Decodes the block, then closes the gaps that broken files left.  Returns the number of images. */
-static int read_block(job *j) {
-    int images = 0;
-    read_waiting(j);
-    for (int i = 0; i < j->filled; i++) {
-        slot *s = &j->slots[i];
-        if (s->row < 0)
-            continue;
-        if (images != i)
-            memcpy(j->pixels + (size_t)images * j->image_bytes,
-                   j->pixels + (size_t)i * j->image_bytes, j->image_bytes);
-        s->row = images++;
-    }
-    return images;
-}
 
 /* What a block's images are found to be. */
 typedef struct found {
@@ -137,7 +68,8 @@ static json_t *neighbours_json(const job *j, const found *f, int row, bool *ok) 
     return list;
 }
 
-static npos_status print_line(const job *j, const slot *s, const found *f) {
+/* *out = the image's line, to be freed with free; NULL: no memory. */
+static char *line_of(const job *j, const npi_feed_image *s, const found *f) {
     bool ok = true;
     json_t *line = json_object();
     put(line, "file", npi_json_text(s->file), &ok);
@@ -163,17 +95,35 @@ static npos_status print_line(const job *j, const slot *s, const found *f) {
     }
     char *text = ok ? json_dumps(line, JSON_COMPACT) : NULL;
     json_decref(line);
-    if (!text)
-        return npi_fail(NPOS_OUT_OF_MEMORY, "%s: no memory for its line", s->file);
-    fprintf(j->options->out, "%s\n", text);
-    free(text);
-    return NPOS_OK;
+    return text;
+}
+
+/* The lines are made side by side and printed in order. */
+static npos_status print_lines(job *j, const npi_feed_image *image, int count, const found *f) {
+    npos_status status = NPOS_OK;
+    char **line;
+    NPI_TRY(npi_alloc(&line, (size_t)count, sizeof *line, "lines"));
+#pragma omp parallel for schedule(dynamic, 16) if (count > 64)
+    for (int i = 0; i < count; i++)
+        line[i] = line_of(j, &image[i], f);
+    for (int i = 0; i < count; i++) {
+        if (status == NPOS_OK && !line[i])
+            status = npi_fail(NPOS_OUT_OF_MEMORY, "%s: no memory for its line", image[i].file);
+        if (status == NPOS_OK)
+            fprintf(j->options->out, "%s\n", line[i]);
+        j->broken += image[i].row < 0;
+        free(line[i]);
+    }
+    npi_free(line);
+    if (status == NPOS_OK && fflush(j->options->out) != 0)
+        status = npi_fail_errno("writing the scores");
+    return status;
 }
 
 /* A NaN score is that image's error, not the end of the stream. */
-static void mark_nan(job *j, const found *f) {
-    for (int i = 0; i < j->filled; i++) {
-        slot *s = &j->slots[i];
+static void mark_nan(npi_feed_image *image, int count, const found *f) {
+    for (int i = 0; i < count; i++) {
+        npi_feed_image *s = &image[i];
         if (s->row >= 0 && f->score[s->row] != f->score[s->row]) {
             s->row = -1;
             snprintf(s->error, sizeof s->error, "%s: its score is NaN", s->file);
@@ -190,52 +140,24 @@ static npos_status score_outputs(job *j, const npi_outputs *outputs, found *f) {
                  : NPOS_OK;
 }
 
-static npos_status score_images(job *j, int images, found *f) {
-    npi_features features = {0};
-    npos_compute quiet = j->options->compute; /* progress is told in images of the whole stream */
-    quiet.progress = NULL;
-    npos_status status =
-        npi_run_features(j->fitted.run, j->pixels, images, &quiet, "score", &features);
-    if (status == NPOS_OK) {
-        npi_outputs outputs = npi_outputs_of(&features);
-        status = score_outputs(j, &outputs, f);
-    }
-    npi_features_clear(&features);
-    return status;
-}
-
-/* Scores what is in the slots and empties them: `ready` is what the network says of it, NULL: they
- * are images to be read. */
-static npos_status flush_block(job *j, const npi_outputs *ready) {
+/* Scores images of which the network says `outputs` (NULL: all of them are broken). */
+static npos_status score_block(job *j, npi_feed_image *image, int count,
+                               const npi_outputs *outputs) {
     found f = {0};
-    size_t block = (size_t)j->block, listed = block * (size_t)j->options->neighbours;
-    const npos_compute *compute = &j->options->compute;
-    npos_status status = NPOS_OK;
-    if (j->filled == 0)
-        return NPOS_OK;
-    NPI_TRY_GOTO(npi_alloc(&f.score, block, sizeof *f.score, "scores"), done);
-    NPI_TRY_GOTO(npi_alloc(&f.confidence, block, sizeof *f.confidence, "scores"), done);
-    NPI_TRY_GOTO(npi_alloc(&f.class_of, block, sizeof *f.class_of, "classes"), done);
+    size_t n = outputs ? (size_t)outputs->n : 0, listed = n * (size_t)j->options->neighbours;
+    npos_status status;
+    NPI_TRY_GOTO(npi_alloc(&f.score, n, sizeof *f.score, "scores"), done);
+    NPI_TRY_GOTO(npi_alloc(&f.confidence, n, sizeof *f.confidence, "scores"), done);
+    NPI_TRY_GOTO(npi_alloc(&f.class_of, n, sizeof *f.class_of, "classes"), done);
     NPI_TRY_GOTO(npi_alloc(&f.neighbour, listed, sizeof *f.neighbour, "neighbours"), done);
     NPI_TRY_GOTO(npi_alloc(&f.distance, listed, sizeof *f.distance, "neighbours"), done);
-    int images = ready ? 0 : read_block(j);
-    if (ready)
-        NPI_TRY_GOTO(score_outputs(j, ready, &f), done);
-    if (images > 0)
-        NPI_TRY_GOTO(score_images(j, images, &f), done);
-    mark_nan(j, &f);
-    for (int i = 0; i < j->filled; i++) {
-        NPI_TRY_GOTO(print_line(j, &j->slots[i], &f), done);
-        j->broken += j->slots[i].row < 0;
-    }
-    if (fflush(j->options->out) != 0) {
-        status = npi_fail_errno("writing the scores");
-        goto done;
-    }
-    j->done += j->filled;
-    status = npi_compute_progress(compute, "score", j->done, 0, NULL);
+    if (outputs)
+        NPI_TRY_GOTO(score_outputs(j, outputs, &f), done);
+    mark_nan(image, count, &f);
+    NPI_TRY_GOTO(print_lines(j, image, count, &f), done);
+    j->done += count;
+    status = npi_compute_progress(&j->options->compute, "score", j->done, 0, NULL);
 done:
-    clear_slots(j);
     npi_free(f.score);
     npi_free(f.confidence);
     npi_free(f.class_of);
@@ -244,24 +166,62 @@ done:
     return status;
 }
 
-/* The rows of a SPEC of embeddings, for a run without a network; they are in memory at once. */
+/* ---- images ---- */
+
+static npos_status score_images(job *j, const npi_feed_block *block) {
+    npi_features features = {0};
+    npos_compute quiet = j->options->compute; /* progress is told in images of the whole stream */
+    quiet.progress = NULL;
+    if (block->images == 0)
+        return score_block(j, block->image, block->count, NULL);
+    npos_status status =
+        npi_run_features(j->fitted.run, block->pixels, block->images, &quiet, "score", &features);
+    if (status == NPOS_OK) {
+        npi_outputs outputs = npi_outputs_of(&features);
+        status = score_block(j, block->image, block->count, &outputs);
+    }
+    npi_features_clear(&features);
+    return status;
+}
+
+static npos_status score_stream(job *j) {
+    const npos_score_options *options = j->options;
+    const npi_run *run = j->fitted.run;
+    npi_feed_block block;
+    npi_feed_desc desc = {.files = options->files,
+                          .file_count = options->file_count,
+                          .names = options->names,
+                          .frames = strcmp(options->stream, "raw") == 0,
+                          .transform = run->transform,
+                          .pass = npi_compute_pass(run->dev, run->transform.size),
+                          .ahead = !run->dev->host,
+                          .threads = options->compute.threads};
+    NPI_TRY(npi_feed_open(&desc, &j->feed));
+    for (;;) {
+        NPI_TRY(npi_feed_next(j->feed, &block));
+        if (block.count == 0)
+            return NPOS_OK;
+        NPI_TRY(score_images(j, &block));
+    }
+}
+
+/* ---- embeddings from elsewhere ---- */
+
+/* The rows of a SPEC; they are in memory at once. */
 static npos_status score_rows(job *j, const char *spec) {
     npi_images images = {0};
     npi_features features = {0};
     npos_status status;
     NPI_TRY_GOTO(npi_external_features(j->fitted.run, spec, 0, 0, &images, &features), done);
-    for (int64_t first = 0; first < features.n; first += j->block) {
+    for (int64_t first = 0; first < features.n; first += ROWS) {
         npi_outputs rows = npi_outputs_of(&features);
-        rows.n = features.n - first < j->block ? features.n - first : j->block;
+        rows.n = features.n - first < ROWS ? features.n - first : ROWS;
         rows.h += first * rows.dim;
         rows.z += first * rows.proj;
         rows.logits = rows.logits ? rows.logits + first * rows.classes : NULL;
-        for (; j->filled < rows.n; j->filled++) {
-            slot *s = &j->slots[j->filled];
-            s->row = j->filled;
-            NPI_TRY_GOTO(npi_strdup(&s->file, images.names[first + j->filled]), done);
-        }
-        NPI_TRY_GOTO(flush_block(j, &rows), done);
+        for (int i = 0; i < (int)rows.n; i++)
+            j->rows[i] = (npi_feed_image){.file = images.names[first + i], .row = i};
+        NPI_TRY_GOTO(score_block(j, j->rows, (int)rows.n, &rows), done);
     }
 done:
     npi_features_clear(&features);
@@ -269,52 +229,7 @@ done:
     return status;
 }
 
-static npos_status take(job *j, const char *file) {
-    if (j->fitted.run->external)
-        return score_rows(j, file);
-    NPI_TRY(npi_strdup(&j->slots[j->filled].file, file));
-    j->filled++;
-    return j->filled == j->block ? flush_block(j, NULL) : NPOS_OK;
-}
-
-/* A frame that cannot be read ends the stream: what came whole before it is scored first. */
-static npos_status end_at_bad_frame(job *j, npos_status status) {
-    char *message = NULL, *hint = NULL;
-    npos_status kept = npi_strdup(&message, npos_error_message());
-    if (kept == NPOS_OK)
-        kept = npi_strdup(&hint, npos_error_hint());
-    if (kept == NPOS_OK)
-        kept = flush_block(j, NULL);
-    if (kept == NPOS_OK) {
-        npi_fail(status, "image %lld: %s", (long long)j->frames, message);
-        npi_hint(status, "%s", hint);
-    }
-    npi_free(message);
-    npi_free(hint);
-    return kept == NPOS_OK ? status : kept;
-}
-
-/* Raw images are resized as they come, so that large ones do not fill the memory. */
-static npos_status take_frames(job *j) {
-    for (;;) {
-        slot *s = &j->slots[j->filled];
-        bool end;
-        npos_status status = npi_image_frame_read(j->options->names, &s->raw, &end);
-        if (status != NPOS_OK)
-            return end_at_bad_frame(j, status);
-        if (end)
-            return NPOS_OK;
-        j->filled++; /* from here on the slot is cleared */
-        NPI_TRY(npi_format(&s->file, "image %lld", (long long)j->frames++));
-        j->held += (size_t)s->raw.width * (size_t)s->raw.height * (size_t)s->raw.channels;
-        if (j->held >= HELD_BYTES)
-            read_waiting(j);
-        if (j->filled == j->block)
-            NPI_TRY(flush_block(j, NULL));
-    }
-}
-
-static npos_status take_names(job *j) {
+static npos_status score_specs_of_stream(job *j) {
     char *line = NULL;
     size_t capacity = 0;
     ssize_t length;
@@ -323,12 +238,21 @@ static npos_status take_names(job *j) {
         if (length > 0 && line[length - 1] == '\n')
             line[--length] = '\0';
         if (length > 0)
-            status = take(j, line);
+            status = score_rows(j, line);
     }
     if (status == NPOS_OK && ferror(j->options->names))
-        status = npi_fail_errno("reading the names of images");
+        status = npi_fail_errno("reading the SPECs of embeddings");
     free(line);
     return status;
+}
+
+static npos_status score_specs(job *j) {
+    const npos_score_options *options = j->options;
+    NPI_TRY(npi_alloc(&j->rows, ROWS, sizeof *j->rows, "names"));
+    for (int i = 0; i < options->file_count; i++)
+        NPI_TRY(strcmp(options->files[i], "-") == 0 ? score_specs_of_stream(j)
+                                                    : score_rows(j, options->files[i]));
+    return NPOS_OK;
 }
 
 static npos_status open_job(job *j) {
@@ -354,25 +278,29 @@ static npos_status open_job(job *j) {
         j->has_threshold = true;
         j->threshold = calibration->threshold;
     }
-    j->image_bytes =
-        (size_t)run->transform.size * (size_t)run->transform.size * (size_t)run->transform.channels;
-    j->block = npi_compute_pass(run->dev, run->transform.size);
-    NPI_TRY(npi_id_scores_read(run, fitted->detectors->kind->name, &j->id));
-    NPI_TRY(npi_alloc(&j->slots, (size_t)j->block, sizeof *j->slots, "names"));
-    return npi_alloc(&j->pixels, (size_t)j->block, j->image_bytes, "images");
+    return npi_id_scores_read(run, fitted->detectors->kind->name, &j->id);
 }
 
 static npos_status score_all(job *j) {
     NPI_TRY(open_job(j));
-    for (int i = 0; i < j->options->file_count; i++)
-        NPI_TRY(strcmp(j->options->files[i], "-") != 0   ? take(j, j->options->files[i])
-                : strcmp(j->options->stream, "raw") == 0 ? take_frames(j)
-                                                         : take_names(j));
-    NPI_TRY(flush_block(j, NULL));
+    const npi_run *run = j->fitted.run;
+    if (run->external && strcmp(j->options->stream, "raw") == 0)
+        return npi_hint(
+            npi_fail(NPOS_UNSUPPORTED, "%s has no network to see images with", run->path),
+            "a run of npos fit takes embeddings: embeddings:H.npy");
+    NPI_TRY(run->external ? score_specs(j) : score_stream(j));
     if (j->broken > 0)
         return npi_fail(NPOS_BAD_DATA, "%lld of %lld files could not be scored",
                         (long long)j->broken, (long long)j->done);
     return NPOS_OK;
+}
+
+/* Whether `names` is to be read. */
+static bool has_stream(const npos_score_options *options) {
+    for (int i = 0; i < options->file_count; i++)
+        if (strcmp(options->files[i], "-") == 0)
+            return true;
+    return false;
 }
 
 npos_status npos_score(const npos_score_options *options) {
@@ -385,19 +313,20 @@ npos_status npos_score(const npos_score_options *options) {
     if (options->neighbours < 0)
         return npi_fail(NPOS_INVALID_ARGUMENT, "neighbours: %d, expected 0 or more",
                         options->neighbours);
-    for (int i = 0; i < options->file_count; i++)
-        if (strcmp(options->files[i], "-") == 0 && !options->names)
-            return npi_fail(NPOS_INVALID_ARGUMENT,
-                            "npos_score: '-' stands among the files, but there is no stream of "
-                            "names");
+    if (has_stream(options) && !options->names)
+        return npi_fail(NPOS_INVALID_ARGUMENT,
+                        "npos_score: '-' stands among the files, but there is no stream of names");
+    if (strcmp(options->stream, "raw") == 0 && !has_stream(options))
+        return npi_hint(npi_fail(NPOS_INVALID_ARGUMENT,
+                                 "raw images are to be read, but '-' is not among the files"),
+                        "name - where they are to be read, or leave --stdin raw out");
     job *j;
     NPI_TRY(npi_alloc(&j, 1, sizeof *j, "scoring"));
     j->options = options;
     npos_status status = score_all(j);
-    clear_slots(j);
-    npi_free(j->slots);
+    npi_feed_close(j->feed);
+    npi_free(j->rows);
     npi_id_scores_clear(&j->id);
-    npi_free(j->pixels);
     npi_fitted_close(&j->fitted);
     npi_free(j);
     return status;

@@ -94,6 +94,10 @@ const npi_skipped *npi_evaluation_skipped(const npi_evaluation *evaluation, int 
     return list && list->count > 0 ? list : NULL;
 }
 
+int64_t npi_evaluation_id_own(const npi_evaluation *evaluation, const npi_score_result *result) {
+    return evaluation->id_parts > 0 ? evaluation->id_part[0].n : result->id_n;
+}
+
 static void clear_skipped(npi_skipped *list) {
     for (int64_t i = 0; i < list->count; i++)
         npi_free(list->names[i]);
@@ -149,6 +153,11 @@ void npi_evaluation_clear(npi_evaluation *evaluation) {
         npi_free(result->score);
         npi_free(result->id_scores);
     }
+    for (int i = 0; evaluation->id_part && i < evaluation->id_parts; i++) {
+        npi_free(evaluation->id_part[i].name);
+        npi_free(evaluation->id_part[i].spec);
+    }
+    npi_free(evaluation->id_part);
     npi_free(evaluation->result);
     npi_free(evaluation->id_spec);
     memset(evaluation, 0, sizeof *evaluation);

@@ -58,10 +58,21 @@ typedef struct npi_skipped {
     char **names;
 } npi_skipped;
 
+/* Of a full-spectrum evaluation (Yang, Zhou, Liu, "Full-spectrum out-of-distribution detection", IJCV 2023): images that count
+ * as ID, the test images or a covariate-shifted set of the same classes. */
+typedef struct npi_id_part {
+    char *name, *spec; /* "id": the test images */
+    int64_t n;
+    npi_accuracy accuracy;
+} npi_id_part;
+
 typedef struct npi_evaluation {
     npi_protocol protocol;
     uint64_t seed; /* of subsets and bootstrap draws */
     char *id_spec; /* SPEC or file of the ID images */
+    npi_id_part *
+        id_part; /* [id_parts] in the order of id_scores, the test images first; id_n and accuracy are of all */
+    int id_parts; /* 0: no full spectrum, the test images alone */
     int results;
     npi_score_result *result;
     npi_skipped id_skipped;
@@ -70,6 +81,9 @@ typedef struct npi_evaluation {
 } npi_evaluation;
 
 void npi_evaluation_clear(npi_evaluation *evaluation);
+
+/* How many of the ID images are those of id_spec. */
+int64_t npi_evaluation_id_own(const npi_evaluation *evaluation, const npi_score_result *result);
 
 /* The list of set number `set` (-1: the ID images), or NULL when nothing was left out there. */
 const npi_skipped *npi_evaluation_skipped(const npi_evaluation *evaluation, int set);

@@ -85,24 +85,45 @@ static json_t *means_json(const npi_score_result *result, bool *ok) {
     return means;
 }
 
-static json_t *result_json(const npi_evaluation *evaluation, const npi_score_result *result,
-                           bool *ok) {
-    json_t *object = json_object(), *id = json_object(), *accuracy = json_object(),
-           *ood = json_array();
+static json_t *accuracy_json(const npi_accuracy *accuracy, bool *ok) {
+    json_t *object = json_object();
     const struct {
         const char *key;
         double value;
-    } accuracies[] = {{"knn", result->accuracy.knn},
-                      {"prototype", result->accuracy.prototype},
-                      {"head", result->accuracy.head},
-                      {"text", result->accuracy.text}};
-    for (size_t i = 0; i < sizeof accuracies / sizeof *accuracies; i++)
-        if (accuracies[i].value >= 0)
-            put(accuracy, accuracies[i].key, npi_json_number(accuracies[i].value), ok);
+    } rows[] = {{"knn", accuracy->knn},
+                {"prototype", accuracy->prototype},
+                {"head", accuracy->head},
+                {"text", accuracy->text}};
+    for (size_t i = 0; i < sizeof rows / sizeof *rows; i++)
+        if (rows[i].value >= 0)
+            put(object, rows[i].key, npi_json_number(rows[i].value), ok);
+    return object;
+}
+
+/* Of a full spectrum: what counts as ID. */
+static json_t *parts_json(const npi_evaluation *evaluation, bool *ok) {
+    json_t *parts = json_array();
+    for (int i = 0; i < evaluation->id_parts; i++) {
+        const npi_id_part *part = &evaluation->id_part[i];
+        json_t *object = json_object();
+        put(object, "name", npi_json_text(part->name), ok);
+        put(object, "spec", npi_json_text(part->spec), ok);
+        put(object, "n", json_integer(part->n), ok);
+        put(object, "accuracy", accuracy_json(&part->accuracy, ok), ok);
+        append(parts, object, ok);
+    }
+    return parts;
+}
+
+static json_t *result_json(const npi_evaluation *evaluation, const npi_score_result *result,
+                           bool *ok) {
+    json_t *object = json_object(), *id = json_object(), *ood = json_array();
     put(id, "spec", npi_json_text(evaluation->id_spec), ok);
     put(id, "n", json_integer(result->id_n), ok);
     put_skipped(id, evaluation, -1, ok);
-    put(id, "accuracy", accuracy, ok);
+    put(id, "accuracy", accuracy_json(&result->accuracy, ok), ok);
+    if (evaluation->id_parts > 0)
+        put(id, "parts", parts_json(evaluation, ok), ok);
     for (int i = 0; i < result->sets; i++)
         append(ood, set_json(evaluation, &result->set[i], i, ok), ok);
     put(object, "score", npi_json_text(result->score), ok);
@@ -285,6 +306,32 @@ static npos_status read_accuracy(const char *path, const json_t *object, npi_acc
     return NPOS_OK;
 }
 
+/* The parts of a full spectrum's ID images, which are the same in all results. */
+static npos_status read_parts(const char *path, const json_t *id, int64_t n, npi_evaluation *out) {
+    json_t *parts = json_object_get(id, "parts");
+    size_t count = json_array_size(parts);
+    int64_t sum = 0;
+    if (!parts)
+        return NPOS_OK;
+    if (count == 0)
+        return expected(path, "parts", "a list of sets");
+    NPI_TRY(npi_alloc(&out->id_part, count, sizeof *out->id_part, "sets that count as ID"));
+    for (size_t i = 0; i < count; i++) {
+        const json_t *object = json_array_get(parts, i);
+        npi_id_part *part = &out->id_part[out->id_parts++];
+        NPI_TRY(get_text(path, object, "name", &part->name));
+        NPI_TRY(get_text(path, object, "spec", &part->spec));
+        NPI_TRY(get_count(path, object, "n", &part->n));
+        NPI_TRY(read_accuracy(path, json_object_get(object, "accuracy"), &part->accuracy));
+        sum = part->n <= n - sum ? sum + part->n : n + 1;
+        if (sum > n)
+            break;
+    }
+    return sum == n ? NPOS_OK
+                    : npi_fail(NPOS_BAD_DATA, "%s: the parts of 'id' do not add up to its n, %lld",
+                               path, (long long)n);
+}
+
 static npos_status read_result(const char *path, const json_t *object, npi_score_result *out) {
     NPI_TRY(get_text(path, object, "score", &out->score));
     json_t *threshold = json_object_get(object, "threshold"), *id = json_object_get(object, "id");
@@ -331,6 +378,8 @@ static npos_status read_root(const char *path, const json_t *root, npi_evaluatio
         out->results++;
         NPI_TRY(read_result(path, json_array_get(results, i), &out->result[i]));
     }
+    NPI_TRY(read_parts(path, json_object_get(json_array_get(results, 0), "id"), out->result[0].id_n,
+                       out));
     NPI_TRY(read_all_skipped(path, json_array_get(results, 0), out));
     return NPOS_OK;
 }

@@ -11,6 +11,8 @@
  *                  "far": {...}}}, ...]}
  *
  * Where npos calibrate chose knn's k by validation sets, that result has "chosen_k": K behind "threshold".
+ * Of a full spectrum "id" has "parts": [{"name": "id", "spec": "...", "n": 10000, "accuracy": {...}}, {"name":
+ * "imagenet-r", ...}], all of which count as ID: "n" and "accuracy" are those of all of them.
  * Where images could not be read and were left out, "id" and the sets have "skipped": [NAME, ...].
  *
  * Fractions in [0, 1].  `group` is "" for a set without one.  `accuracy` has the keys that the model

@@ -42,6 +42,27 @@ static void print_accuracy(const npi_accuracy *accuracy, const char *indent, FIL
         fputc('\n', out);
 }
 
+/* What counts as ID. */
+static void print_id(const npi_evaluation *evaluation, const npi_score_result *result,
+                     const char *indent, FILE *out) {
+    char count[32];
+    if (evaluation->id_parts == 0) {
+        fprintf(out, "%sID: %s, n %s\n", indent, evaluation->id_spec, grouped(result->id_n, count));
+    } else {
+        fprintf(out, "%sfull spectrum: %s images of %d sets count as ID\n", indent,
+                grouped(result->id_n, count), evaluation->id_parts);
+        for (int i = 0; i < evaluation->id_parts; i++) {
+            const npi_id_part *part = &evaluation->id_part[i];
+            char within[64];
+            fprintf(out, "%s  %s: %s, n %s\n", indent, part->name, part->spec,
+                    grouped(part->n, count));
+            snprintf(within, sizeof within, "%.40s    ", indent);
+            print_accuracy(&part->accuracy, within, out);
+        }
+    }
+    print_accuracy(&result->accuracy, indent, out);
+}
+
 /* "[1.20, 3.40]", nothing without an interval */
 static const char *bracket(const double ci[2], char text[32]) {
     text[0] = '\0';
@@ -75,8 +96,7 @@ static void print_result(const npi_evaluation *evaluation, const npi_score_resul
     fprintf(out, "%s: protocol %s (%s positive), percent, [95%% interval]\n", result->score,
             npi_protocol_name(evaluation->protocol),
             evaluation->protocol == NPI_PROTOCOL_OPENOOD ? "OOD" : "ID");
-    fprintf(out, "  ID: %s, n %s\n", evaluation->id_spec, grouped(result->id_n, count));
-    print_accuracy(&result->accuracy, "  ", out);
+    print_id(evaluation, result, "  ", out);
     if (result->chosen_k > 0)
         fprintf(out, "  k = %d, chosen on validation sets by npos calibrate\n", result->chosen_k);
     fprintf(out, "  %-*s  %-*s  %9s  %-24s  %-24s  %7s  %8s\n", wide_group, "group", wide_name,
@@ -185,8 +205,12 @@ static npos_status write_grid(const npi_evaluation *evaluation, npi_format_kind 
                 format == NPI_FORMAT_LATEX ? "% " : "", npi_protocol_name(evaluation->protocol),
                 evaluation->protocol == NPI_PROTOCOL_OPENOOD ? "OOD" : "ID",
                 grouped(evaluation->result[0].id_n, count));
-        print_accuracy(&evaluation->result[0].accuracy, format == NPI_FORMAT_LATEX ? "% " : "",
-                       out);
+        if (evaluation->id_parts > 0)
+            print_id(evaluation, &evaluation->result[0], format == NPI_FORMAT_LATEX ? "% " : "",
+                     out);
+        else
+            print_accuracy(&evaluation->result[0].accuracy, format == NPI_FORMAT_LATEX ? "% " : "",
+                           out);
         fputc('\n', out);
     }
     npos_status status = npi_grid_write(&grid, format, out);

@@ -134,6 +134,11 @@ static void evaluated(npi_page *page, const npi_report *report) {
     snprintf(number, sizeof number, "%llu", (unsigned long long)evaluation->seed);
     row(page, "seed of draws", number);
     row(page, "ID", evaluation->id_spec);
+    for (int i = 1; i < evaluation->id_parts; i++) {
+        char name[160];
+        snprintf(name, sizeof name, "counts as ID: %.120s", evaluation->id_part[i].name);
+        row(page, name, evaluation->id_part[i].spec);
+    }
     for (int i = 0; i < result->sets; i++)
         row(page, result->set[i].name, result->set[i].spec);
     if (report->model_hash)

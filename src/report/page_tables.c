@@ -63,7 +63,8 @@ static void measures_table(npi_page *page, const npi_score_result *result) {
     npi_page_add(page, "</table></div>\n");
 }
 
-static void table(npi_page *page, const npi_score_result *result) {
+static void table(npi_page *page, const npi_evaluation *evaluation,
+                  const npi_score_result *result) {
     const struct {
         const char *name;
         double value;
@@ -75,6 +76,13 @@ static void table(npi_page *page, const npi_score_result *result) {
     npi_page_escape(page, result->score);
     npi_page_add(page, "</h3>\n<p class=\"mute\">%lld ID images, threshold %.5g",
                  (long long)result->id_n, result->threshold);
+    for (int i = 0; i < evaluation->id_parts; i++) { /* what they are */
+        npi_page_add(page, "%s", i == 0 ? " of a full spectrum (test images" : ", ");
+        if (i > 0)
+            npi_page_escape(page, evaluation->id_part[i].name);
+        npi_page_add(page, i + 1 == evaluation->id_parts ? " %lld)" : " %lld",
+                     (long long)evaluation->id_part[i].n);
+    }
     if (result->chosen_k > 0)
         npi_page_add(page, ", k = %d chosen on validation sets", result->chosen_k);
     const char *joint = "; ID accuracy ";
@@ -134,13 +142,13 @@ void npi_page_tables(npi_page *page, const npi_report *report) {
         "OOD as what is looked for; it depends on the sets' sizes.</p>\n",
         npi_protocol_name(report->evaluation.protocol),
         strcmp(npi_protocol_positive(report->evaluation.protocol), "id") == 0 ? "ID" : "OOD");
-    table(page, &report->evaluation.result[report->main_score]);
+    table(page, &report->evaluation, &report->evaluation.result[report->main_score]);
     other_protocols(page, report);
     if (report->evaluation.results > 1) {
         npi_page_add(page, "<details open><summary>More scores of this run</summary>\n");
         for (int r = 0; r < report->evaluation.results; r++)
             if (r != report->main_score)
-                table(page, &report->evaluation.result[r]);
+                table(page, &report->evaluation, &report->evaluation.result[r]);
         npi_page_add(page, "</details>\n");
     }
 }

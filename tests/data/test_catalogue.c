@@ -238,6 +238,22 @@ static void named_ood_sets(void **state) {
     assert_string_equal(sets[0].where, "openood-imagenet/ssb-hard");
     assert_string_equal(sets[4].name, "openimage-o");
     npi_ood_sets_free(sets, count);
+    CHECK_OK(npi_csid_specs_parse(benchmark, 1, &sets, &count));
+    assert_int_equal(count, 3);
+    assert_string_equal(sets[2].name, "imagenet-r");
+    assert_string_equal(sets[2].where, "openood-imagenet/imagenet-r");
+    npi_ood_sets_free(sets, count);
+    const char *two[] = {"openood-cifar10/cifar10c", "sketch=some/path"};
+    CHECK_OK(npi_csid_specs_parse(two, 2, &sets, &count));
+    assert_int_equal(count, 2);
+    assert_string_equal(sets[0].where, "openood-cifar10/cifar10c");
+    assert_string_equal(sets[1].name, "sketch");
+    npi_ood_sets_free(sets, count);
+    const char *none[] = {"openood-cifar100"}, *plain[] = {"svhn"};
+    CHECK_FAILS(npi_csid_specs_parse(none, 1, &sets, &count), NPOS_INVALID_ARGUMENT,
+                "no full-spectrum sets");
+    CHECK_FAILS(npi_csid_specs_parse(plain, 1, &sets, &count), NPOS_INVALID_ARGUMENT,
+                "expected NAME=SPEC");
     const char *twice[] = {"npos-cifar", "svhn"}, *unknown[] = {"svnh"};
     CHECK_FAILS(npi_ood_specs_parse(twice, 2, &sets, &count), NPOS_INVALID_ARGUMENT, "used twice");
     CHECK_FAILS(npi_ood_specs_parse(unknown, 1, &sets, &count), NPOS_INVALID_ARGUMENT,

@@ -386,6 +386,34 @@ static void archives_unpack_whole_or_not(void **state) {
     assert_true(out_has("set/1.txt"));
 }
 
+/* A hidden folder of a process that is gone is removed; one of a process that still unpacks, and others, stay. */
+static void what_a_killed_one_left_is_removed(void **state) {
+    (void)state;
+    char path[600], to[600], held[700];
+    snprintf(to, sizeof to, "%s/out", folder);
+    snprintf(path, sizeof path, "%s/a.tar", folder);
+    struct archive *a = pack_open(path, "tar");
+    pack_bytes(a, "set/1.txt", "one", 3);
+    pack_close(a);
+    const char *folders[] = {".set.npos-killed/set/deep", ".set.npos-locked/set", ".set-backup/set",
+                             ".set.npos-longer-name/set"};
+    for (size_t i = 0; i < sizeof folders / sizeof *folders; i++) {
+        CHECK_OK(npi_make_folders(check_path(to, folders[i])));
+        snprintf(held, sizeof held, "%s/%s/1.txt", to, folders[i]);
+        CHECK_OK(npi_file_write(held, "left", 4));
+    }
+    snprintf(held, sizeof held, "%s/.set.npos-locked", to);
+    int fd = open(held, O_RDONLY | O_DIRECTORY);
+    assert_true(fd >= 0 && flock(fd, LOCK_EX) == 0);
+    CHECK_OK(npi_unpack(path, to, "set", NULL, NULL));
+    assert_true(out_has("set/1.txt"));
+    assert_false(npi_is_folder(check_path(to, ".set.npos-killed")));
+    for (size_t i = 1; i < sizeof folders / sizeof *folders; i++)
+        assert_true(npi_is_folder(check_path(to, folders[i])));
+    close(fd);
+    assert_int_equal(entries_of(to), 4); /* none of its own */
+}
+
 static void bombs_are_refused(void **state) {
     (void)state;
     char path[600], to[600], *zeros;
@@ -466,6 +494,7 @@ int main(void) {
         cmocka_unit_test_setup_teardown(a_stopped_one_stays, start, stop),
         cmocka_unit_test_setup_teardown(a_full_disk, start, stop),
         cmocka_unit_test_setup_teardown(archives_unpack_whole_or_not, start, stop),
+        cmocka_unit_test_setup_teardown(what_a_killed_one_left_is_removed, start, stop),
         cmocka_unit_test_setup_teardown(bombs_are_refused, start, stop),
         cmocka_unit_test_setup_teardown(a_set_lies_where_it_is_looked_for, start, stop),
     };

@@ -36,6 +36,26 @@ static void npy_comes_back_as_it_was_written(void **state) {
 }
 
 /* Writes a version 1 header and some bytes behind it. */
+/* Read into one block of memory, not through a second one. */
+static void npy_is_held_once(void **state) {
+    (void)state;
+    char *folder = check_folder();
+    const char *path = check_path(folder, "large.npy");
+    int64_t shape[1] = {16 << 20}, seen[4];
+    size_t bytes = sizeof(float) * (size_t)shape[0], before = npi_memory_now();
+    float *values;
+    CHECK_OK(npi_alloc(&values, (size_t)shape[0], sizeof *values, "values"));
+    values[5] = 2.5f;
+    CHECK_OK(npi_npy_write(path, NPI_F32, 1, shape, values));
+    npi_free(values);
+    CHECK_OK(npi_npy_read_f32(path, 1, seen, &values));
+    assert_true(values[5] == 2.5f && seen[0] == shape[0]);
+    npi_free(values);
+    assert_int_equal(npi_memory_now(), before);
+    assert_true(npi_memory_peak() < before + bytes + bytes / 4);
+    check_remove(folder);
+}
+
 static void write_npy(const char *path, const char *header, size_t body) {
     char bytes[512] = "\x93NUMPY\x01\x00";
     size_t length = strlen(header);
@@ -255,6 +275,7 @@ static void files_of_others_need_no_checksum(void **state) {
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(npy_comes_back_as_it_was_written),
+        cmocka_unit_test(npy_is_held_once),
         cmocka_unit_test(npy_that_lies_is_refused),
         cmocka_unit_test(safetensors_come_back_as_they_were_written),
         cmocka_unit_test(safetensors_that_lie_are_refused),

@@ -174,6 +174,24 @@ static void a_stopped_store_goes_on(void **state) {
     }
 }
 
+/* Two extractions into one store: the second is told, and may go on when the first is done. */
+static void one_writer_at_a_time(void **state) {
+    (void)state;
+    char *folder = check_folder();
+    npi_token_writer *writer, *second;
+    npi_token_info info = make_info();
+    CHECK_OK(npi_token_writer_open(folder, &info, true, &writer));
+    CHECK_FAILS(npi_token_writer_open(folder, &info, true, &second), NPOS_IO,
+                "another extraction is writing to it");
+    assert_null(second);
+    CHECK_OK(add(writer, IMAGES));
+    npi_token_writer_close(writer);
+    assert_whole(folder);
+    CHECK_OK(npi_token_writer_open(folder, &info, true, &second));
+    npi_token_writer_close(second);
+    check_remove(folder);
+}
+
 static void a_killed_writer_leaves_whole_chunks(void **state) {
     (void)state;
     char *folder = check_folder();
@@ -499,6 +517,7 @@ int main(void) {
         cmocka_unit_test(what_is_written_is_read),
         cmocka_unit_test(threads_read_at_once),
         cmocka_unit_test(a_stopped_store_goes_on),
+        cmocka_unit_test(one_writer_at_a_time),
         cmocka_unit_test(a_killed_writer_leaves_whole_chunks),
         cmocka_unit_test(a_full_disk_loses_nothing),
         cmocka_unit_test(damage_is_named),

@@ -178,6 +178,32 @@ static void each_fault_is_found(void **state) {
     npi_free(page);
 }
 
+/* "cars" and the WordNet id of "tailed frog" are called like "automobile" and "frog". */
+static void synonyms_are_known(void **state) {
+    (void)state;
+    char set[600];
+    snprintf(set, sizeof set, "far/other=%s/synonyms", folder);
+    put_picture("synonyms/cars/1.png", 32, 901, 0);
+    put_picture("synonyms/cards/2.png", 32, 902, 0);
+    put_picture("synonyms/n01644900_tailed/3.png", 32, 903, 0);
+    const char *ood[] = {set};
+    npos_data_check_options options;
+    options_of(&options, ood);
+    char json[600];
+    snprintf(json, sizeof json, "%s/synonyms.json", folder);
+    options.json = json;
+    CHECK_OK(npos_data_check(&options));
+    json_t *root = read_json("synonyms.json"), *overlaps = json_object_get(root, "overlaps");
+    assert_int_equal(json_array_size(overlaps), 2);
+    json_t *cars = named(overlaps, "class", "cars", NULL, NULL),
+           *frog = named(overlaps, "class", "n01644900_tailed", NULL, NULL);
+    assert_string_equal(json_string_value(json_object_get(cars, "id_class")), "automobile");
+    assert_true(json_is_true(json_object_get(cars, "same")));
+    assert_string_equal(json_string_value(json_object_get(frog, "id_class")), "frog");
+    assert_true(json_is_false(json_object_get(frog, "same")));
+    json_decref(root);
+}
+
 static char *check_text(npos_data_check_options *options) {
     char *json;
     size_t size;
@@ -376,6 +402,7 @@ static void no_allocation_is_trusted(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
+        cmocka_unit_test(synonyms_are_known),
         cmocka_unit_test(each_fault_is_found),
         cmocka_unit_test(threads_do_not_matter),
         cmocka_unit_test(the_recipes_statistics),

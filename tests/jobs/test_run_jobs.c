@@ -3,6 +3,7 @@
 
 #include <jansson.h>
 #include <png.h>
+#include <unistd.h>
 
 #include "base/file.h"
 #include "fake_run.h"
@@ -178,8 +179,10 @@ static void eval_finds_the_test_split(void **state) {
     }
     snprintf(below, sizeof below, "below=%s", in_folder("below.npy"));
     const char *ood[] = {below};
-    const char *data[] = {"data=%s#train#class=0,1", "data=%s#class=0,1"};
-    for (int i = 0; i < 2; i++) {
+    /* what thins out the training images leaves the test images as they are */
+    const char *data[] = {"data=%s#train#class=0,1", "data=%s#class=0,1",
+                          "data=%s#train#draw=5:1#class=0,1#first=1"};
+    for (int i = 0; i < 3; i++) {
         CHECK_OK(npi_format(&setting, data[i], in_folder("data")));
         CHECK_OK(npi_recipe_set(&fake.recipe, setting));
         npi_free(setting);
@@ -195,6 +198,112 @@ static void eval_finds_the_test_split(void **state) {
         npi_evaluation_clear(&found);
     }
     CHECK_OK(npi_recipe_set(&fake.recipe, "data="));
+}
+
+/* A full spectrum: sets of the classes under other conditions count as ID with the test images. */
+static void eval_of_a_full_spectrum(void **state) {
+    (void)state;
+    char below[800], same[800], dark[800], *table = NULL, *names;
+    size_t size, lines = 0;
+    int64_t n[2];
+    npi_evaluation plain = {0}, full = {0};
+    /* labelled 0 and 1, bright in the lower half: all of them are taken for the wrong class or are near the border */
+    write_set("dark", 40, 2, 2, 12000, true);
+    snprintf(below, sizeof below, "far/below=%s", in_folder("below.npy"));
+    snprintf(same, sizeof same, "same=%s", in_folder("same.npy"));
+    snprintf(dark, sizeof dark, "dark=%s", in_folder("dark.npy"));
+    const char *ood[] = {below}, *csid[] = {dark, same};
+    npos_eval_options options;
+    eval_options(&options, ood, 1);
+    options.scores = "head,knn";
+    options.protocol = "openood";
+    CHECK_OK(npos_eval(&options));
+    CHECK_OK(npi_evaluation_read_run(folder, &plain));
+    assert_int_equal(plain.id_parts, 0);
+    options.csid = csid;
+    options.csid_count = 2;
+    options.table = open_memstream(&table, &size);
+    CHECK_OK(npos_eval(&options));
+    fclose(options.table);
+    CHECK_OK(npi_evaluation_read_run(folder, &full));
+    assert_int_equal(full.id_parts, 3);
+    assert_string_equal(full.id_part[0].name, "id");
+    assert_string_equal(full.id_part[1].name, "dark");
+    assert_string_equal(full.id_part[2].name, "same");
+    assert_int_equal(full.id_part[0].n, 200);
+    assert_int_equal(full.id_part[1].n, 40);
+    assert_int_equal(full.id_part[2].n, 50);
+    assert_true(full.id_part[0].accuracy.prototype == 1);
+    assert_true(full.id_part[1].accuracy.prototype >= 0 && full.id_part[1].accuracy.prototype < 1);
+    assert_true(full.id_part[2].accuracy.prototype == -1); /* without labels */
+    for (int r = 0; r < 2; r++) {
+        const npi_score_result *a = &plain.result[r], *b = &full.result[r];
+        n[0] = a->id_n, n[1] = b->id_n;
+        assert_int_equal(n[0], 200);
+        assert_int_equal(n[1], 290);
+        /* accuracy over all that have labels */
+        double right = 200 + 40 * full.id_part[1].accuracy.prototype;
+        assert_true(fabs(b->accuracy.prototype - right / 240) < 1e-12);
+        assert_memory_equal(a->id_scores, b->id_scores, 200 * sizeof *a->id_scores);
+        assert_memory_equal(a->set->scores, b->set->scores, (size_t)a->set->n * sizeof(double));
+        /* AUROC by its definition, over pairs of all that count as ID */
+        double sum = 0;
+        for (int64_t i = 0; i < n[1]; i++)
+            for (int64_t o = 0; o < b->set->n; o++)
+                sum += b->id_scores[i] > b->set->scores[o]    ? 1
+                       : b->id_scores[i] == b->set->scores[o] ? 0.5
+                                                              : 0;
+        assert_true(fabs(b->set->measures.auroc - sum / (double)(n[1] * b->set->n)) < 1e-12);
+        assert_true(b->set->measures.auroc < a->set->measures.auroc);
+    }
+    assert_non_null(strstr(table, "full spectrum: 290 images of 3 sets count as ID"));
+    assert_non_null(strstr(table, "dark: "));
+    CHECK_OK(npi_file_read(in_folder("scores/id.txt"), &names, &size));
+    for (size_t i = 0; i < size; i++)
+        lines += names[i] == '\n';
+    assert_int_equal(lines, 290);
+    npi_free(names);
+    /* classes by name: numbers of an array and of a benchmark's list stand for them in order, folders are called like them */
+    fake.class_names[0] = (char *)"left";
+    fake.class_names[1] = (char *)"right";
+    CHECK_OK(npi_make_folders(in_folder("benchmark_imglist/cifar10")));
+    FILE *list = fopen(in_folder("benchmark_imglist/cifar10/test_cifar10c.txt"), "w");
+    CHECK_OK(npi_make_folders(in_folder("images_classic/c")));
+    for (int i = 0; i < 6; i++) { /* three of each class, in the folders' order */
+        char name[64];
+        snprintf(name, sizeof name, "shifted/%s", i < 3 ? "left" : "right");
+        CHECK_OK(npi_make_folders(in_folder("%s", name)));
+        snprintf(name, sizeof name, "shifted/%s/%d.png", i < 3 ? "left" : "right", i);
+        write_png(name, i / 3, 900 + (uint32_t)i);
+        snprintf(name, sizeof name, "images_classic/c/%d.png", i);
+        write_png(name, i / 3, 900 + (uint32_t)i);
+        fprintf(list, "c/%d.png %d\n", i, i / 3);
+    }
+    fclose(list);
+    snprintf(dark, sizeof dark, "shifted=%s", in_folder("shifted"));
+    csid[1] = "openood-cifar10";
+    setenv("NPOS_DATA", folder, 1);
+    options.table = NULL;
+    options.id = in_folder("test.npy");
+    CHECK_OK(npos_eval(&options));
+    unsetenv("NPOS_DATA");
+    npi_evaluation_clear(&full);
+    CHECK_OK(npi_evaluation_read_run(folder, &full));
+    assert_string_equal(full.id_part[2].name, "cifar10c");
+    assert_int_equal(full.result->id_n, 212);
+    for (int i = 0; i < 3; i++)
+        assert_true(full.id_part[i].accuracy.prototype == 1);
+    assert_memory_equal(full.result->id_scores + 200, full.result->id_scores + 206,
+                        6 * sizeof(double));
+    fake.class_names[0] = (char *)"0";
+    fake.class_names[1] = (char *)"1";
+    /* the same images cannot be both */
+    snprintf(same, sizeof same, "same=%s", in_folder("below.npy"));
+    csid[1] = same;
+    CHECK_FAILS(npos_eval(&options), NPOS_INVALID_ARGUMENT, "is to count as ID and as OOD");
+    npi_evaluation_clear(&plain);
+    npi_evaluation_clear(&full);
+    free(table);
 }
 
 static int stop_at_once(void *context, const char *phase, int64_t done, int64_t total,
@@ -399,7 +508,7 @@ static void score_streams(void **state) {
     assert_int_equal(npi_memory_now(), before);
     assert_non_null(strstr(npos_error_message(), "15 of 150"));
     fclose(options.names);
-    assert_true(fake.most <= 128);
+    assert_true(fake.most <= 896);
     assert_int_equal(json_array_size(lines), FILES);
     char *at_line = names;
     for (size_t i = 0; i < FILES; i++) {
@@ -421,6 +530,98 @@ static void score_streams(void **state) {
     json_decref(one);
     npi_free(one_name);
     free(names);
+}
+
+/* `count` raw images; the first may be larger than the model's. */
+static FILE *frames_of(int count, bool large, char **text, size_t *size) {
+    FILE *stream = open_memstream(text, size);
+    for (int i = 0; i < count; i++) {
+        uint8_t pixels[FAKE_SIZE * FAKE_SIZE];
+        int times = large && i % 100 == 0 ? 2 : 1, side = times * FAKE_SIZE;
+        fake_image(i % 4, 7000 + (uint32_t)i, pixels);
+        fprintf(stream, "P5 %d %d 255\n", side, side);
+        for (int y = 0; y < side; y++)
+            for (int x = 0; x < side; x++)
+                fputc(pixels[y / times * FAKE_SIZE + x / times], stream);
+    }
+    fclose(stream);
+    return fmemopen(*text, *size, "r");
+}
+
+/* Beside a device images are decoded ahead, on a host in turns; more of them than the ring holds: the same lines, in
+ * order, in constant memory. */
+static void score_decodes_ahead(void **state) {
+    (void)state;
+    static const struct {
+        int frames;
+        bool host;
+    } turns[] = {{9000, false}, {9000, true}, {60000, true}, {60000, false}};
+    const char *dash[] = {"-"};
+    json_t *lines[4];
+    char *text;
+    size_t size, peak[4];
+    for (int t = 0; t < 4; t++) {
+        npos_score_options options;
+        npos_score_options_init(&options);
+        options.files = dash;
+        options.file_count = 1;
+        options.stream = "raw";
+        options.score = "head";
+        options.names = frames_of(turns[t].frames, true, &text, &size);
+        fake.device = brute_device(turns[t].host);
+        fake.most = 0;
+        size_t before = npi_memory_now();
+        CHECK_OK(score(&options, &lines[t]));
+        peak[t] = npi_memory_peak();
+        assert_int_equal(npi_memory_now(), before);
+        assert_true(fake.most <= (turns[t].host ? 896 : 7168));
+        fclose(options.names);
+        free(text);
+    }
+    fake.device = brute_device(true);
+    assert_int_equal(json_array_size(lines[0]), 9000);
+    assert_true(json_equal(lines[0], lines[1]));
+    assert_true(json_equal(lines[2], lines[3]));
+    for (size_t i = 0; i < 60000; i += 997) {
+        char name[32];
+        snprintf(name, sizeof name, "image %zu", i);
+        assert_string_equal(text_at(lines[2], i, "file"), name);
+    }
+    for (size_t i = 0; i < 9000; i++)
+        assert_true(json_equal(json_array_get(lines[0], i), json_array_get(lines[2], i)));
+    assert_true(peak[3] - peak[0] <
+                4 << 20); /* of 60,000 images pixels and slots alone take 35 MB */
+    for (int t = 0; t < 4; t++)
+        json_decref(lines[t]);
+}
+
+/* A reader of the lines that is gone ends the job, though its images' writer says no more. */
+static void score_does_not_wait_for_input(void **state) {
+    (void)state;
+    int ends[2];
+    char *text;
+    size_t size;
+    npos_score_options options;
+    npos_score_options_init(&options);
+    assert_int_equal(pipe(ends), 0);
+    fclose(frames_of(130, false, &text, &size));
+    assert_int_equal(write(ends[1], text, size), (ssize_t)size); /* fits a pipe */
+    free(text);
+    options.files = (const char *[]){"-"};
+    options.file_count = 1;
+    options.stream = "raw";
+    options.names = fdopen(ends[0], "r");
+    options.run = folder;
+    options.out = fopen("/dev/full", "w");
+    size_t before = npi_memory_now();
+    alarm(60);
+    if (options.out)
+        CHECK_FAILS(npos_score(&options), NPOS_IO, "writing the scores");
+    alarm(0);
+    assert_int_equal(npi_memory_now(), before);
+    fclose(options.out);
+    fclose(options.names);
+    close(ends[1]);
 }
 
 static void score_refuses_bad_input(void **state) {
@@ -446,6 +647,10 @@ static void score_refuses_bad_input(void **state) {
     CHECK_FAILS(score(&options, &lines), NPOS_INVALID_ARGUMENT, "no stream of names");
     json_decref(lines);
     options.files = files;
+    options.stream = "raw"; /* which would not be read */
+    CHECK_FAILS(score(&options, &lines), NPOS_INVALID_ARGUMENT, "'-' is not among the files");
+    json_decref(lines);
+    options.stream = "names";
     fake.nan_from = 0; /* the network breaks down on this image: its line says so */
     CHECK_FAILS(score(&options, &lines), NPOS_BAD_DATA, "1 of 1 files");
     assert_non_null(strstr(text_at(lines, 0, "error"), "NaN"));
@@ -694,10 +899,13 @@ int main(void) {
         cmocka_unit_test(eval_shares_one_pass),
         cmocka_unit_test(eval_draws_subsets),
         cmocka_unit_test(eval_finds_the_test_split),
+        cmocka_unit_test(eval_of_a_full_spectrum),
         cmocka_unit_test(eval_tells_its_progress),
         cmocka_unit_test(eval_refuses_bad_input),
         cmocka_unit_test(score_gives_a_line_an_image),
         cmocka_unit_test(score_streams),
+        cmocka_unit_test(score_decodes_ahead),
+        cmocka_unit_test(score_does_not_wait_for_input),
         cmocka_unit_test(score_refuses_bad_input),
         cmocka_unit_test(calibrate_stores_a_threshold),
         cmocka_unit_test(calibrate_refuses_bad_input),
