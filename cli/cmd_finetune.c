@@ -45,7 +45,8 @@ const cli_command cli_finetune = {
         "Without --text the classes' directions are made first: ImageNet's WordNet ids by their "
         "names, other class folders by their own. Without a store the frozen blocks run on the "
         "images: once where the tokens fit in 8 GB (or with --set loading=memory), else in every "
-        "step; npos extract is for larger sets.\n"
+        "step; npos extract is for larger sets. A store that was made with --reducing-gap X needs "
+        "--set reducing_gap=X, which also lets --data be decoded so; the run keeps it.\n"
         "\n"
         "SIGINT (Ctrl-C) and SIGTERM finish the step, save a checkpoint and say how to go on.",
     CLI_ROWS(rows),

@@ -169,6 +169,30 @@ static void a_run_keeps_its_decoding(void **state) {
     check_remove(folder);
 }
 
+/* A zero-shot run is told by --set. */
+static void an_imported_run_keeps_it_too(void **state) {
+    (void)state;
+    char folder[512];
+    prepare_jpegs(folder, sizeof folder);
+    const tuning *j = make_tuning(folder, "hf", "zero");
+    npos_train_options options;
+    npi_fitted fitted;
+    npos_compute quiet = {.device = check_device(), .precision = check_precision()};
+    const char *setting = "reducing_gap=2";
+    npos_train_options_init(&options);
+    options.compute = j->options.compute;
+    options.init = j->clip;
+    options.text = j->text;
+    options.out = j->out;
+    options.set = &setting;
+    options.set_count = 1;
+    CHECK_OK(npos_import(&options));
+    CHECK_OK(npi_fitted_open(j->out, &quiet, "mcm", false, &fitted));
+    assert_true(fitted.run->transform.reducing_gap == 2);
+    npi_fitted_close(&fitted);
+    check_remove(folder);
+}
+
 static void training_from_scratch_wants_whole_images(void **state) {
     (void)state;
     npi_recipe r;
@@ -183,6 +207,7 @@ int main(void) {
         cmocka_unit_test(a_store_says_how_its_images_were_decoded),
         cmocka_unit_test(stores_of_other_pixels_are_refused),
         cmocka_unit_test(a_run_keeps_its_decoding),
+        cmocka_unit_test(an_imported_run_keeps_it_too),
         cmocka_unit_test(training_from_scratch_wants_whole_images),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
