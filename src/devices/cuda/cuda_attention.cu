@@ -221,12 +221,9 @@ template <typename T> npos_status npi_attention_forward(npi_device *dev, const n
 template <typename T> npos_status npi_attention_backward(npi_device *dev, const npi_attention *p) {
     if (p->head == NPI_ATTENTION_FAST && p->rows == 1)
         return npi_attention_first_backward<T>(dev, p);
-    if constexpr (!std::is_same_v<T, float>) {
-        if (npi_attention90_serves(dev, p))
-            return npi_attention90_backward<T>(dev, p);
+    if constexpr (!std::is_same_v<T, float>)
         if (p->head == NPI_ATTENTION_FAST)
             return npi_attention_mma_backward<T>(dev, p);
-    }
     cudaStream_t stream = npi_cuda_stream(dev);
     queries_kernel<T><<<blocks_for(p, p->rows), THREADS, shared_bytes(p, 2), stream>>>(*p);
     keys_kernel<T><<<blocks_for(p, p->t), THREADS, shared_bytes(p, 2), stream>>>(*p);

@@ -15,8 +15,7 @@
 
 enum {
     NPI_ATTENTION_HEAD = 128, /* the widest head */
-    NPI_ATTENTION_FAST = 64,  /* the one that faster kernels are for */
-    NPI_ATTENTION_PARTS = 8
+    NPI_ATTENTION_FAST = 64   /* the one that faster kernels are for */
 };
 
 typedef struct npi_attention {
@@ -29,18 +28,18 @@ typedef struct npi_attention {
     const void *da;  /* as a */
     float *delta;    /* as lse: room of backward */
     void *dqkv;      /* as qkv; of rows that do not ask dq is not written */
-    float *sums;     /* [n][parts][3][heads][head]: of dqkv's rows before rounding, a part's */
+    float *sums; /* [n][3][heads][head], where npi_attention_sums: of dqkv's rows before rounding */
 } npi_attention;
 
-/* The parts of sums that backward of 16-bit types makes, up to NPI_ATTENTION_PARTS; 0: it makes none. */
-int npi_attention_sums(npi_device *dev, const npi_attention *p);
+/* Whether backward of 16-bit types makes sums. */
+bool npi_attention_sums(const npi_attention *p);
 
 /* T: float, __half or __nv_bfloat16, the type of all void pointers above. */
 template <typename T> npos_status npi_attention_forward(npi_device *dev, const npi_attention *p);
 template <typename T> npos_status npi_attention_backward(npi_device *dev, const npi_attention *p);
 
 /* The kernels behind them: cuda_attention_first.cu, for rows = 1; cuda_attention_mma.cu, for rows = t, 16-bit types and
- * GPUs from 8.0 on; both for heads of NPI_ATTENTION_FAST; cuda_attention90.cu, with _back, for what it serves. */
+ * GPUs from 8.0 on; both for heads of NPI_ATTENTION_FAST; cuda_attention90.cu, forward alone, for what it serves. */
 template <typename T>
 npos_status npi_attention_first_forward(npi_device *dev, const npi_attention *p);
 template <typename T>
@@ -52,6 +51,5 @@ npos_status npi_attention_mma_backward(npi_device *dev, const npi_attention *p);
 
 bool npi_attention90_serves(npi_device *dev, const npi_attention *p);
 template <typename T> npos_status npi_attention90_forward(npi_device *dev, const npi_attention *p);
-template <typename T> npos_status npi_attention90_backward(npi_device *dev, const npi_attention *p);
 
 #endif

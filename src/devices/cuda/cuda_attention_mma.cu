@@ -510,11 +510,8 @@ npos_status npi_attention_mma_forward(npi_device *dev, const npi_attention *p) {
     return launch(dev, p, forward_kernel<T>);
 }
 
-int npi_attention_sums(npi_device *dev, const npi_attention *p) {
-    const bool whole = p->t <= ROUNDS * WARPS * 16; /* one block a head */
-    return npi_attention90_serves(dev, p)                ? NPI_ATTENTION_PARTS
-           : p->head == HEAD && p->rows == p->t && whole ? 1
-                                                         : 0;
+bool npi_attention_sums(const npi_attention *p) {
+    return p->head == HEAD && p->rows == p->t && p->t <= ROUNDS * WARPS * 16; /* one block a head */
 }
 
 template <typename T>

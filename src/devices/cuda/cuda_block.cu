@@ -121,7 +121,7 @@ static size_t place_backward(const npi_block *b, char *base, block_room *r) {
     r->dqkv = p.take(3 * all * width * e);
     r->delta = (float *)p.take(some * (size_t)d->heads * sizeof(float));
     r->partial = (float *)p.take((of_rows > of_weights ? of_rows : of_weights) * sizeof(float));
-    r->sums = (float *)p.take(n * NPI_ATTENTION_PARTS * 3 * width * sizeof(float));
+    r->sums = (float *)p.take(n * 3 * width * sizeof(float));
     return p.used;
 }
 
@@ -404,9 +404,9 @@ static npos_status mlp_back(npi_block *b, const block_room *r, int some, T *dz,
     return npi_cuda_launched(dev, "block backward");
 }
 
-/* From dqkv, and `parts` sums over rows of each sequence, to the gradients of the first layer and norm. */
+/* From dqkv, and its rows' sums where they are there, to the gradients of the first layer and norm. */
 template <typename T>
-static npos_status qkv_back(npi_block *b, const block_room *r, int n, int parts,
+static npos_status qkv_back(npi_block *b, const block_room *r, int n, bool sums,
                             const npi_block_params *p, const npi_block_params *grads) {
     npi_device *dev = b->dev;
     const npi_block_desc *d = &b->desc;
@@ -420,9 +420,8 @@ static npos_status qkv_back(npi_block *b, const block_room *r, int n, int parts,
         NPI_TRY(npi_gemm_run(b->products[W_KV], all, dqkv + w, r->xh, NULL, NULL,
                              grads->qkv_weight + square));
     } else {
-        NPI_TRY(parts > 0
-                    ? npi_finish_columns(dev, n * parts, 3 * w, 0, r->sums, grads->qkv_bias, NULL)
-                    : sum_rows(dev, all, 3 * w, 3 * w, dqkv, r->partial, grads->qkv_bias));
+        NPI_TRY(sums ? npi_finish_columns(dev, n, 3 * w, 0, r->sums, grads->qkv_bias, NULL)
+                     : sum_rows(dev, all, 3 * w, 3 * w, dqkv, r->partial, grads->qkv_bias));
         NPI_TRY(npi_gemm_run(b->products[W_KV], all, dqkv, r->xh, NULL, NULL, grads->qkv_weight));
     }
     return unfold(dev, 3 * w, w, p->qkv_weight, p->ln1_gamma, p->ln1_beta, grads->qkv_bias,
@@ -444,10 +443,10 @@ static npos_status backward_as(npi_block *b, npi_tokens dz, const npi_block_para
     NPI_TRY(npi_gemm_run(b->products[W_OUT], some, dy, r.a, NULL, NULL, grads->out_weight));
     NPI_TRY(npi_gemm_run(b->products[D_OUT], some, dy, b->out_weight, NULL, NULL, r.da));
     npi_attention attention = attention_of(b, &r, n);
-    const int parts = sizeof(T) == 2 ? npi_attention_sums(dev, &attention) : 0;
-    attention.sums = parts > 0 ? r.sums : NULL;
+    const bool sums = sizeof(T) == 2 && npi_attention_sums(&attention);
+    attention.sums = sums ? r.sums : NULL;
     NPI_TRY(npi_attention_backward<T>(dev, &attention));
-    NPI_TRY(qkv_back<T>(b, &r, n, parts, p, grads));
+    NPI_TRY(qkv_back<T>(b, &r, n, sums, p, grads));
     if (!dx)
         return NPOS_OK;
     if (d->first_only) {
