@@ -154,21 +154,22 @@ int64_t npi_token_writer_missing(const npi_token_writer *writer, int64_t from) {
     return from < info->images ? from : info->images;
 }
 
-static npos_status write_chunk(npi_token_writer *writer, int64_t number) {
+static npos_status write_chunk(npi_token_writer *writer, int64_t number, const uint16_t *tokens) {
     npi_atomic file;
     char *path;
-    size_t bytes = (size_t)writer->held * npi_token_image_bytes(&writer->info);
+    int64_t images = npi_token_chunk_images(&writer->info, number);
+    size_t bytes = (size_t)images * npi_token_image_bytes(&writer->info);
     npi_token_header header = {.magic = NPI_TOKEN_MAGIC,
                                .number = (uint64_t)number,
-                               .images = (uint64_t)writer->held,
+                               .images = (uint64_t)images,
                                .image_bytes = npi_token_image_bytes(&writer->info),
-                               .sum = XXH3_64bits(writer->room, bytes),
+                               .sum = XXH3_64bits(tokens, bytes),
                                .index = writer->index};
     NPI_TRY(npi_token_chunk_path(writer->folder, number, &path));
     npos_status status = npi_atomic_open(&file, path);
     if (status == NPOS_OK) {
         fwrite(&header, sizeof header, 1, file.stream); /* commit finds the stream's error */
-        fwrite(writer->room, 1, bytes, file.stream);
+        fwrite(tokens, 1, bytes, file.stream);
         status = npi_atomic_commit(&file);
     }
     npi_free(path);
@@ -178,18 +179,25 @@ static npos_status write_chunk(npi_token_writer *writer, int64_t number) {
 npos_status npi_token_writer_add(npi_token_writer *writer, int64_t count, const uint16_t *halves) {
     const npi_token_info *info = &writer->info;
     size_t image = npi_token_image_bytes(info) / sizeof *halves;
-    for (int64_t i = 0; i < count; i++) {
+    while (count > 0) {
         if (writer->next >= info->images)
             return npi_fail(NPOS_INVALID_ARGUMENT,
                             "%s: %" PRId64 " images more than the %" PRId64 " of its index",
-                            writer->folder, count - i, info->images);
-        int64_t number = writer->next / info->chunk;
-        memcpy(writer->room + (size_t)writer->held++ * image, halves + (size_t)i * image,
-               image * sizeof *halves);
-        writer->next++;
-        if (writer->held < npi_token_chunk_images(info, number))
+                            writer->folder, count, info->images);
+        int64_t number = writer->next / info->chunk, all = npi_token_chunk_images(info, number);
+        int64_t more = all - writer->held < count ? all - writer->held : count;
+        const uint16_t *tokens =
+            more == all ? halves : writer->room; /* a whole one is not copied */
+        if (tokens == writer->room)
+            memcpy(writer->room + (size_t)writer->held * image, halves,
+                   (size_t)more * image * sizeof *halves);
+        writer->held += more;
+        writer->next += more;
+        halves += (size_t)more * image;
+        count -= more;
+        if (writer->held < all)
             continue;
-        npos_status status = write_chunk(writer, number);
+        npos_status status = write_chunk(writer, number, tokens);
         if (status != NPOS_OK) { /* the chunk is whole in memory: it is missing, no more */
             writer->next -= writer->held;
             writer->held = 0;
