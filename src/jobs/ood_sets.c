@@ -156,9 +156,11 @@ static npos_status add_full_csid(full *to, const char *argument) {
         return add_as_it_is(to, argument);
     if (benchmark) {
         NPI_TRY(add_benchmark(to, benchmark, NULL, is_csid));
-        return to->count > before ? NPOS_OK
-                                  : npi_fail(NPOS_INVALID_ARGUMENT,
-                                             "benchmark '%s' has no full-spectrum sets", argument);
+        if (to->count > before)
+            return NPOS_OK;
+        return npi_hint(
+            npi_fail(NPOS_INVALID_ARGUMENT, "benchmark '%s' has no full-spectrum sets", argument),
+            "openood-cifar10, openood-imagenet200 and openood-imagenet have some");
     }
     snprintf(name, sizeof name, "%.*s", slash ? (int)(slash - argument) : 0, argument);
     if (slash && npi_catalogue_names(argument, strlen(argument)))

@@ -53,11 +53,12 @@ void npi_page_head(npi_page *page, const npi_report *report) {
     npi_page_escape(page, recipe->name);
     npi_page_add(page, ", %d classes, seed %d)", report->run->classes, recipe->seed);
     if (!report->evaluation_why) {
+        int sets = report->evaluation.result[report->main_score].sets;
         npi_page_add(page,
                      ", tested on images of its own classes (in-distribution, ID) and on %d "
-                     "sets of images of something else (out-of-distribution, OOD). A score "
+                     "set%s of images of something else (out-of-distribution, OOD). A score "
                      "says how familiar an image looks: larger means more ID",
-                     report->evaluation.result[report->main_score].sets);
+                     sets, sets == 1 ? "" : "s");
     }
     npi_page_add(page, ".</p>\n<nav><a href=\"#table\">Table</a><a href=\"#scores\">Scores</a>"
                        "<a href=\"#classes\">Classes</a><a href=\"#images\">Images</a>"

@@ -74,8 +74,7 @@ static void table(npi_page *page, const npi_evaluation *evaluation,
                       {"text", result->accuracy.text}};
     npi_page_add(page, "<h3>Score: ");
     npi_page_escape(page, result->score);
-    npi_page_add(page, "</h3>\n<p class=\"mute\">%lld ID images, threshold %.5g",
-                 (long long)result->id_n, result->threshold);
+    npi_page_add(page, "</h3>\n<p class=\"mute\">%lld ID images", (long long)result->id_n);
     for (int i = 0; i < evaluation->id_parts; i++) { /* what they are */
         npi_page_add(page, "%s", i == 0 ? " of a full spectrum (test images" : ", ");
         if (i > 0)
@@ -83,6 +82,7 @@ static void table(npi_page *page, const npi_evaluation *evaluation,
         npi_page_add(page, i + 1 == evaluation->id_parts ? " %lld)" : " %lld",
                      (long long)evaluation->id_part[i].n);
     }
+    npi_page_add(page, ", threshold %.5g", result->threshold);
     if (result->chosen_k > 0)
         npi_page_add(page, ", k = %d chosen on validation sets", result->chosen_k);
     const char *joint = "; ID accuracy ";

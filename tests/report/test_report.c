@@ -1,6 +1,7 @@
 /* The report of a made-up run: one well-formed page that needs nothing from elsewhere, with every
  * set in it, whatever names they have and whatever parts are missing. */
 #include <ctype.h>
+#include <jansson.h>
 
 #include "jobs/report_gather.h"
 #include "report/report.h"
@@ -110,6 +111,40 @@ static void whole_page(void **state) {
     assert_null(strstr(text, "class=\"missing\""));
     assert_null(strstr(text, "nan"));
     npi_free(text);
+    check_remove(run);
+}
+
+/* One OOD set, and ID images of a full spectrum: words for them, and the sheets of the test images that are left. */
+static void a_full_spectrum(void **state) {
+    (void)state;
+    char run[512], *path;
+    snprintf(run, sizeof run, "%s", check_folder());
+    fix_run(run);
+    CHECK_OK(npi_path_join(&path, run, "eval.json"));
+    json_t *root = json_load_file(path, 0, NULL), *result, *set;
+    size_t i, at;
+    assert_non_null(root);
+    json_array_foreach(json_object_get(root, "results"), i, result) {
+        json_t *id = json_object_get(result, "id"), *ood = json_object_get(result, "ood");
+        json_int_t n = json_integer_value(json_object_get(id, "n"));
+        json_object_set_new(id, "parts",
+                            json_pack("[{s:s, s:s, s:I, s:{}}, {s:s, s:s, s:I, s:{}}]", "name",
+                                      "id", "spec", "gone", "n", n - 3, "accuracy", "name",
+                                      "shifted<&", "spec", "gone too", "n", (json_int_t)3,
+                                      "accuracy"));
+        json_array_foreach(ood, at, set) if (at > 0) json_array_remove(ood, at--);
+    }
+    assert_int_equal(json_dump_file(root, path, 0), 0);
+    json_decref(root);
+    CHECK_OK(report(run, (const char *const[]){run}, 1));
+    char *text = read_page(run);
+    check_well_formed(text);
+    assert_non_null(strstr(text, "on 1 set of images of something else"));
+    assert_non_null(strstr(text, " ID images of a full spectrum (test images "));
+    assert_non_null(strstr(text, ", shifted&lt;&amp; 3), threshold "));
+    assert_non_null(strstr(text, "counts as ID: shifted&lt;&amp;"));
+    npi_free(text);
+    npi_free(path);
     check_remove(run);
 }
 
@@ -358,6 +393,7 @@ int main(int argc, char **argv) {
     }
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(whole_page),
+        cmocka_unit_test(a_full_spectrum),
         cmocka_unit_test(classes_err),
         cmocka_unit_test(wrong_classes_are_refused),
         cmocka_unit_test(same_page_again),
