@@ -177,7 +177,7 @@ typedef struct npos_score_options {
     const char *score;        /* NULL: the run's own */
     const char *const *files; /* image files; "-" reads the stream `names` */
     int file_count;
-    FILE *names;        /* NULL unless files holds "-" */
+    FILE *names;        /* NULL unless files holds "-"; nothing of it may have been read before */
     const char *stream; /* what `names` holds: "names" of files, one a line (default), or "raw":
                            binary PPM and PGM images, one behind the other */
     int has_threshold;

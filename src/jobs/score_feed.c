@@ -5,9 +5,12 @@
  * The thread fills image `filled`; it publishes whole passes, and the rest at the end. */
 #include "jobs/score_feed.h"
 
+#include <errno.h>
+#include <poll.h>
 #include <pthread.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "base/memory.h"
 #include "data/image_frames.h"
@@ -17,7 +20,8 @@ enum {
     RING_BYTES = 64 << 20, /* of the ring's pixels, where two passes take less */
     /* at most; half of them on a host, 896 images, are one search of the processor's (cpu_ood_knn.c) */
     RING_PASSES = 14,
-    HELD_BYTES = 64 << 20 /* of raw images that wait for their resize */
+    HELD_BYTES = 64 << 20, /* of raw images that wait for their resize */
+    INPUT_BYTES = 1 << 16
 };
 
 struct npi_feed {
@@ -26,6 +30,10 @@ struct npi_feed {
     npi_feed_image *ring;
     uint8_t *pixels;
     size_t image_bytes;
+    FILE *
+        input; /* `names`, or where that has a descriptor a stream on it that npi_feed_close can end */
+    int wake[2];  /* a pipe: what is written to it ends `input` */
+    char *buffer; /* of `input` */
     pthread_t thread;
     bool started;
     pthread_mutex_t lock;
@@ -122,18 +130,11 @@ static npos_status put_name(npi_feed *f, const char *file) {
     return NPOS_OK;
 }
 
-/* Only reading may be cut off (npi_feed_close); what it holds then is reachable from the feed. */
-static void may_be_cut_off(bool yes) {
-    pthread_setcancelstate(yes ? PTHREAD_CANCEL_ENABLE : PTHREAD_CANCEL_DISABLE, NULL);
-}
-
 static npos_status take_frames(npi_feed *f) {
     while (wait_for_room(f)) {
         npi_feed_image *image = &f->ring[f->filled % f->size];
         bool end;
-        may_be_cut_off(true);
-        npos_status status = npi_image_frame_read(f->desc.names, &image->raw, &end);
-        may_be_cut_off(false);
+        npos_status status = npi_image_frame_read(f->input, &image->raw, &end);
         if (status != NPOS_OK)
             return npi_fail_in(status, "image %lld", (long long)f->frames);
         if (end)
@@ -146,11 +147,9 @@ static npos_status take_frames(npi_feed *f) {
 
 static npos_status take_names(npi_feed *f) {
     while (wait_for_room(f)) {
-        may_be_cut_off(true);
-        ssize_t length = getline(&f->line, &f->capacity, f->desc.names);
-        may_be_cut_off(false);
+        ssize_t length = getline(&f->line, &f->capacity, f->input);
         if (length == -1)
-            return ferror(f->desc.names) ? npi_fail_errno("reading the names of images") : NPOS_OK;
+            return ferror(f->input) ? npi_fail_errno("reading the names of images") : NPOS_OK;
         if (length > 0 && f->line[length - 1] == '\n')
             f->line[--length] = '\0';
         if (length > 0)
@@ -169,7 +168,6 @@ static void *read_all(void *argument) {
     npi_feed *f = argument;
     const npi_feed_desc *d = &f->desc;
     npos_status status = NPOS_OK;
-    may_be_cut_off(false);
     for (int i = 0; i < d->file_count && status == NPOS_OK; i++)
         status = take(f, d->files[i]);
     if (status != NPOS_OK) { /* messages belong to a thread, and decoding makes new ones */
@@ -185,6 +183,53 @@ static void *read_all(void *argument) {
     return NULL;
 }
 
+/* ---- input that can be ended ---- */
+
+/* Waits for input or for the end of the feed, which looks like the end of the input. */
+static ssize_t read_or_stop(void *cookie, char *to, size_t size) {
+    npi_feed *f = cookie;
+    struct pollfd on[2] = {{.fd = fileno(f->desc.names), .events = POLLIN},
+                           {.fd = f->wake[0], .events = POLLIN}};
+    for (;;) {
+        if (poll(on, 2, -1) < 0) {
+            if (errno == EINTR)
+                continue;
+            return -1;
+        }
+        if (on[1].revents)
+            return 0;
+        ssize_t n = read(on[0].fd, to, size);
+        if (n >= 0 || (errno != EINTR && errno != EAGAIN))
+            return n;
+    }
+}
+
+/* A stream in memory never waits: it is read as it is. */
+static npos_status open_input(npi_feed *f) {
+    const cookie_io_functions_t functions = {.read = read_or_stop};
+    if (!f->desc.names || fileno(f->desc.names) < 0) {
+        f->input = f->desc.names;
+        return NPOS_OK;
+    }
+    if (pipe(f->wake) != 0)
+        return npi_fail_errno("reading images");
+    NPI_TRY(npi_alloc(&f->buffer, INPUT_BYTES, 1, "input"));
+    f->input = fopencookie(f, "r", functions);
+    if (!f->input)
+        return npi_fail(NPOS_OUT_OF_MEMORY, "no memory to read images");
+    setvbuf(f->input, f->buffer, _IOFBF, INPUT_BYTES);
+    return NPOS_OK;
+}
+
+static void close_input(npi_feed *f) {
+    if (f->input && f->input != f->desc.names)
+        fclose(f->input);
+    for (int i = 0; i < 2; i++)
+        if (f->wake[i] >= 0)
+            close(f->wake[i]);
+    npi_free(f->buffer);
+}
+
 /* ---- the caller's side ---- */
 
 npos_status npi_feed_open(const npi_feed_desc *desc, npi_feed **out) {
@@ -193,6 +238,7 @@ npos_status npi_feed_open(const npi_feed_desc *desc, npi_feed **out) {
     NPI_TRY(npi_alloc(&f, 1, sizeof *f, "images to score"));
     const npi_transform *t = &desc->transform;
     f->desc = *desc;
+    f->wake[0] = f->wake[1] = -1;
     f->image_bytes = (size_t)t->size * (size_t)t->size * (size_t)t->channels;
     size_t passes = RING_BYTES / ((size_t)desc->pass * f->image_bytes);
     passes = passes < 2 ? 2 : passes > RING_PASSES ? RING_PASSES : passes;
@@ -203,6 +249,8 @@ npos_status npi_feed_open(const npi_feed_desc *desc, npi_feed **out) {
     npos_status status = npi_alloc(&f->ring, (size_t)f->size, sizeof *f->ring, "images to score");
     if (status == NPOS_OK)
         status = npi_alloc(&f->pixels, (size_t)f->size, f->image_bytes, "images to score");
+    if (status == NPOS_OK)
+        status = open_input(f);
     if (status == NPOS_OK) {
         f->started = pthread_create(&f->thread, NULL, read_all, f) == 0;
         if (!f->started)
@@ -222,10 +270,12 @@ void npi_feed_close(npi_feed *f) {
     f->closing = true;
     pthread_cond_signal(&f->room);
     pthread_mutex_unlock(&f->lock);
-    if (f->started) {
-        pthread_cancel(f->thread); /* it may wait for input that never comes */
+    if (f->started) { /* it may wait for input that never comes */
+        while (f->wake[1] >= 0 && write(f->wake[1], "", 1) < 0 && errno == EINTR)
+            ;
         pthread_join(f->thread, NULL);
     }
+    close_input(f);
     pthread_cond_destroy(&f->more);
     pthread_cond_destroy(&f->room);
     pthread_mutex_destroy(&f->lock);

@@ -22,7 +22,7 @@ typedef struct npi_feed npi_feed;
 typedef struct npi_feed_desc {
     const char *const *files; /* image files; "-": what `names` holds */
     int file_count;
-    FILE *names; /* names of files, one a line; or */
+    FILE *names; /* names of files, one a line; read by its descriptor where it has one; or */
     bool frames; /* raw images (data/image_frames.h), called "image 0", "image 1", ... */
     npi_transform transform;
     int pass;    /* images of a pass of the network */

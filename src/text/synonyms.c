@@ -120,8 +120,12 @@ static npos_status add_list(npi_readings *to, const char *list) {
 
 /* "n01484850", alone or with something behind it that is no letter or digit. */
 static bool is_wordnet_id(const char *name) {
-    return name[0] == 'n' && strspn(name + 1, "0123456789") == WORDNET_ID - 1 &&
-           !isalnum((unsigned char)name[WORDNET_ID]);
+    int at = 0;
+    if (name[at++] != 'n')
+        return false;
+    while (at < WORDNET_ID && isdigit((unsigned char)name[at]))
+        at++;
+    return at == WORDNET_ID && !isalnum((unsigned char)name[at]);
 }
 
 /* Whether one of the readings is one of `other`'s first `own`. */
