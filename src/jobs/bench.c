@@ -30,6 +30,7 @@ static const struct {
             {"decode-centre", npi_bench_decode_centre, "uint8", false},
             {"decode-large", npi_bench_decode_large, "uint8", false},
             {"decode-scaled", npi_bench_decode_scaled, "uint8", false},
+            {"measure", npi_bench_measure, "fp64", false},
             {"step-cifar100", npi_bench_step_cifar100, NULL, true},
             {"step-imagenet100", npi_bench_step_imagenet100, NULL, true},
             {"clip-encoder", npi_bench_clip_encoder, NULL, true},
@@ -124,7 +125,8 @@ static npos_status choose(const char *only, unsigned *chosen) {
             return npi_hint(
                 npi_fail(NPOS_INVALID_ARGUMENT, "bench '%s' is not known", word),
                 "benchmarks: step, step-open, encoder, knn, synthesis, augment, inference, decode, "
-                "decode-centre, decode-large, decode-scaled, step-cifar100, step-imagenet100, "
+                "decode-centre, decode-large, decode-scaled, measure, step-cifar100, "
+                "step-imagenet100, "
                 "clip-encoder, clip-features, clip-blocks, "
                 "clip-step, knn-imagenet, knn-imagenet-2048");
         at += length + (at[length] == ',');

@@ -53,6 +53,9 @@ NPOS_MUST_CHECK npos_status npi_bench_knn(npi_bench *bench);
 NPOS_MUST_CHECK npos_status npi_bench_knn_imagenet(npi_bench *bench);
 NPOS_MUST_CHECK npos_status npi_bench_knn_imagenet_2048(npi_bench *bench);
 
+/* FPR95, AUROC and AUPR with their intervals of ImageNet's 50,000 test images and four OOD sets of 35,640 in all. */
+NPOS_MUST_CHECK npos_status npi_bench_measure(npi_bench *bench);
+
 /* The outliers of one step of the cifar10 recipe, its rings full. */
 NPOS_MUST_CHECK npos_status npi_bench_synthesis(npi_bench *bench);
 

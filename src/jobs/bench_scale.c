@@ -1,11 +1,12 @@
 /* The rows of npos_bench at ImageNet-1k's size: k-NN over its 1,281,167 training embeddings, or as many as
  * half of the free memory holds, through the bank that eval and score use (ood/neighbours.h): queries in host
- * memory, the bank in parts where it does not fit. */
+ * memory, the bank in parts where it does not fit; and what its evaluation does with the scores. */
 #include <stdio.h>
 #include <unistd.h>
 
 #include "base/memory.h"
 #include "jobs/bench.h"
+#include "ood/metrics.h"
 #include "ood/neighbours.h"
 
 enum { IMAGENET = 1281167, NEIGHBOUR = 1000 };
@@ -75,4 +76,43 @@ npos_status npi_bench_knn_imagenet(npi_bench *bench) {
 
 npos_status npi_bench_knn_imagenet_2048(npi_bench *bench) {
     return run(bench, 2048);
+}
+
+/* ---- measuring: 50,000 test images and the OOD sets that go with them ---- */
+
+enum { TEST = 50000, SETS = 4 };
+static const int set_sizes[SETS] = {10000, 10000, 10000, 5640};
+
+static npos_status measure(void *scores) {
+    const double *at = scores;
+    const npi_scores id = {"id", TEST, at};
+    at += TEST;
+    for (int i = 0; i < SETS; at += set_sizes[i++]) {
+        const npi_scores ood = {"ood", set_sizes[i], at};
+        npi_measures measures;
+        NPI_TRY(npi_measure(NPI_PROTOCOL_OE, &id, &ood, 0, &measures));
+    }
+    return NPOS_OK;
+}
+
+npos_status npi_bench_measure(npi_bench *bench) {
+    int all = TEST;
+    float *normals = NULL;
+    double *scores = NULL;
+    npos_status status;
+    for (int i = 0; i < SETS; i++)
+        all += set_sizes[i];
+    NPI_TRY_GOTO(npi_alloc(&normals, (size_t)all, sizeof *normals, "scores"), done);
+    NPI_TRY_GOTO(npi_alloc(&scores, (size_t)all, sizeof *scores, "scores"), done);
+    npi_bench_normals(normals, (size_t)all, 6);
+    for (int i = 0; i < all; i++)
+        scores[i] = (double)normals[i] - (i < TEST ? 0.0 : 2.0);
+    snprintf(bench->shape, sizeof bench->shape,
+             "scores of %d ID and %d OOD images in %d sets, protocol oe, with intervals", TEST,
+             all - TEST, SETS);
+    status = npi_bench_time(bench, measure, scores);
+done:
+    npi_free(normals);
+    npi_free(scores);
+    return status;
 }
