@@ -60,7 +60,7 @@ static npos_status by_epoch(void *context, int64_t number, int32_t *index, int *
 
 static npi_stream_desc describe(int threads) {
     return (npi_stream_desc){.images = &images,
-                             .transform = {SIZE, 3, NPI_BICUBIC},
+                             .transform = {SIZE, 3, NPI_BICUBIC, 0},
                              .crop = &random_crop,
                              .batch = BATCH,
                              .views = VIEWS,

@@ -97,7 +97,7 @@ npos_status npi_run_open(const char *path, const npos_compute *compute, npi_run 
     NPI_TRY(npi_alloc(out, 1, sizeof **out, "run"));
     npi_run *run = *out;
     *run = (npi_run){.recipe = fake.recipe,
-                     .transform = {FAKE_SIZE, 1, NPI_BILINEAR},
+                     .transform = {FAKE_SIZE, 1, NPI_BILINEAR, 0},
                      .dev = &fake.device,
                      .classes = 2,
                      .dim = 4,
