@@ -14,7 +14,7 @@
  * 8j + 2 (t % 4) + {0, 1}: s[4j], s[4j + 1], and s[4j + 2], s[4j + 3]. */
 #include <type_traits>
 
-#include "devices/cuda/cuda_attention.cuh"
+#include "devices/cuda/cuda_attention_mma.cuh"
 #include "devices/cuda/cuda_box.cuh"
 #include "devices/cuda/cuda_sm90.cuh"
 
@@ -39,8 +39,6 @@ enum {
 };
 
 #ifdef NPI_SM90A
-
-constexpr float LOG2E = 1.4426950408889634f, SCALE = 0.125f; /* 1 / sqrt(64) */
 
 #define S4(i) "+f"(s[i]), "+f"(s[i + 1]), "+f"(s[i + 2]), "+f"(s[i + 3])
 #define S8(i) S4(i), S4(i + 4)
@@ -107,14 +105,6 @@ __device__ __forceinline__ uint64_t part_at(uint32_t part, int row) {
     return npi_operand(part + (uint32_t)row * NPI_ATTENTION_FAST * 2, 16, 1024, 1);
 }
 
-__device__ __forceinline__ uint32_t pair(float low, float high, __half) {
-    const __half2 both = __floats2half2_rn(low, high);
-    return *(const uint32_t *)&both;
-}
-__device__ __forceinline__ uint32_t pair(float low, float high, __nv_bfloat16) {
-    return npi_pack_bf16(low, high);
-}
-
 /* w = COLUMNS columns of sums as first factors. */
 template <typename T, int COLUMNS>
 __device__ __forceinline__ void pack(const float (&s)[COLUMNS / 2],
@@ -123,24 +113,7 @@ __device__ __forceinline__ void pack(const float (&s)[COLUMNS / 2],
     for (int k = 0; k < COLUMNS / 16; k++)
 #pragma unroll
         for (int e = 0; e < 4; e++)
-            w[k][e] = pair(s[8 * k + 2 * e], s[8 * k + 2 * e + 1], T());
-}
-
-/* 2^x, 0 where that is not a normal number. */
-__device__ __forceinline__ float two_to(float x) {
-    float y;
-    asm("ex2.approx.ftz.f32 %0, %1;" : "=f"(y) : "f"(x));
-    return y;
-}
-
-/* The largest, or the sum, over the four lanes that hold a row. */
-__device__ __forceinline__ float row_max(float value) {
-    value = fmaxf(value, __shfl_xor_sync(0xffffffffu, value, 1));
-    return fmaxf(value, __shfl_xor_sync(0xffffffffu, value, 2));
-}
-__device__ __forceinline__ float row_sum(float value) {
-    value += __shfl_xor_sync(0xffffffffu, value, 1);
-    return value + __shfl_xor_sync(0xffffffffu, value, 2);
+            w[k][e] = mma_pair(s[8 * k + 2 * e], s[8 * k + 2 * e + 1], T());
 }
 
 /* The thread's rows of a tile: this and 8 further. */
@@ -157,10 +130,11 @@ __device__ __forceinline__ void store_tile(const float (&s)[32], const float (&f
 #pragma unroll
     for (int j = 0; j < 8; j++) {
         if (row < t)
-            *(uint32_t *)(at + 8 * j) = pair(s[4 * j] * factor[0], s[4 * j + 1] * factor[0], T());
+            *(uint32_t *)(at + 8 * j) =
+                mma_pair(s[4 * j] * factor[0], s[4 * j + 1] * factor[0], T());
         if (row + 8 < t)
             *(uint32_t *)(at + 8 * step + 8 * j) =
-                pair(s[4 * j + 2] * factor[1], s[4 * j + 3] * factor[1], T());
+                mma_pair(s[4 * j + 2] * factor[1], s[4 * j + 3] * factor[1], T());
     }
 }
 
@@ -178,15 +152,15 @@ __device__ __forceinline__ void soften(float (&s)[SCORES], int t, float (&lse)[2
 #pragma unroll
         for (int i = 2 * half; i < SCORES; i += 4)
             most = fmaxf(most, fmaxf(s[i], s[i + 1]));
-        most = row_max(most) * (SCALE * LOG2E);
+        most = mma_row_max(most) * (MMA_SCALE * MMA_LOG2E);
 #pragma unroll
         for (int i = 2 * half; i < SCORES; i += 4) {
-            s[i] = two_to(fmaf(s[i], SCALE * LOG2E, -most));
-            s[i + 1] = two_to(fmaf(s[i + 1], SCALE * LOG2E, -most));
+            s[i] = mma_two_to(fmaf(s[i], MMA_SCALE * MMA_LOG2E, -most));
+            s[i + 1] = mma_two_to(fmaf(s[i + 1], MMA_SCALE * MMA_LOG2E, -most));
             sum += s[i] + s[i + 1];
         }
-        sum = row_sum(sum);
-        lse[half] = most / LOG2E + logf(sum);
+        sum = mma_row_sum(sum);
+        lse[half] = most / MMA_LOG2E + logf(sum);
         factor[half] = 1.0f / sum;
     }
 }

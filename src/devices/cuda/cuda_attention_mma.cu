@@ -27,8 +27,6 @@ struct work {
 
 #ifdef NPI_HAS_MMA
 
-constexpr float LOG2E = 1.4426950408889634f, SCALE = 0.125f; /* 1 / sqrt(64) */
-
 __device__ __forceinline__ work my_work(const npi_attention &p) {
     return {blockIdx.x / p.heads, (int64_t)p.heads * HEAD, (int)(blockIdx.x % p.heads),
             (int)blockIdx.y * ROUNDS * WARPS, p.causal};
@@ -127,23 +125,6 @@ __device__ __forceinline__ void store_rows(const float (&sum)[8][4], const float
     }
 }
 
-/* 2^x, 0 where that is not a normal number. */
-__device__ __forceinline__ float two_to(float x) {
-    float y;
-    asm("ex2.approx.ftz.f32 %0, %1;" : "=f"(y) : "f"(x));
-    return y;
-}
-
-/* The largest, or the sum, over the four lanes that hold a row. */
-__device__ __forceinline__ float row_max(float value) {
-    value = fmaxf(value, __shfl_xor_sync(0xffffffffu, value, 1));
-    return fmaxf(value, __shfl_xor_sync(0xffffffffu, value, 2));
-}
-__device__ __forceinline__ float row_sum(float value) {
-    value += __shfl_xor_sync(0xffffffffu, value, 1);
-    return value + __shfl_xor_sync(0xffffffffu, value, 2);
-}
-
 /* Row and column, within 16 x 16 scores, of element e of part i. */
 __device__ __forceinline__ int score_row(int e) {
     return (int)(threadIdx.x % 32) / 4 + (e / 2) * 8;
@@ -170,7 +151,7 @@ __device__ __forceinline__ void rebase(running &o, const float (&largest)[2]) {
 #pragma unroll
     for (int half = 0; half < 2; half++) {
         const float base = fmaxf(o.base[half], largest[half]);
-        kept[half] = two_to(o.base[half] - base);
+        kept[half] = mma_two_to(o.base[half] - base);
         o.base[half] = base;
         o.sum[half] *= kept[half];
     }
@@ -212,7 +193,7 @@ __device__ __forceinline__ void attend(running &o, const uint32_t (&q)[4][4], ui
                 largest[e / 2] = fmaxf(largest[e / 2], s[b][i][e]);
 #pragma unroll
     for (int half = 0; half < 2; half++)
-        largest[half] = row_max(largest[half]) * (SCALE * LOG2E);
+        largest[half] = mma_row_max(largest[half]) * (MMA_SCALE * MMA_LOG2E);
     rebase(o, largest);
 #pragma unroll
     for (int b = 0; b < KEYS / 16; b++) {
@@ -222,7 +203,7 @@ __device__ __forceinline__ void attend(running &o, const uint32_t (&q)[4][4], ui
         for (int i = 0; i < 2; i++)
 #pragma unroll
             for (int e = 0; e < 4; e++) {
-                s[b][i][e] = two_to(fmaf(s[b][i][e], SCALE * LOG2E, -o.base[e / 2]));
+                s[b][i][e] = mma_two_to(fmaf(s[b][i][e], MMA_SCALE * MMA_LOG2E, -o.base[e / 2]));
                 o.sum[e / 2] += s[b][i][e];
             }
         add_rows<T>(o.out, s[b], values + b * 16 * STEP * 2);
@@ -269,12 +250,12 @@ __global__ void __launch_bounds__(THREADS, 2) forward_kernel(npi_attention p) {
         float factor[2];
 #pragma unroll
         for (int half = 0; half < 2; half++) {
-            const float total = row_sum(o.sum[half]);
+            const float total = mma_row_sum(o.sum[half]);
             const int row = tile * 16 + score_row(2 * half);
             factor[half] = 1.0f / total;
             if (p.lse && threadIdx.x % 4 == 0 && row < p.t)
                 p.lse[(w.sequence * p.heads + w.head) * p.t + row] =
-                    o.base[half] / LOG2E + logf(total);
+                    o.base[half] / MMA_LOG2E + logf(total);
         }
         store_rows(o.out, factor, (T *)p.a + asked_at(p, w, 0), w.width, tile * 16, p.t);
     }
@@ -360,8 +341,8 @@ __global__ void __launch_bounds__(THREADS, 2) queries_kernel(npi_attention p) {
 #pragma unroll
         for (int half = 0; half < 2; half++) {
             const int row = tile * 16 + score_row(2 * half);
-            delta[half] = row_sum(delta[half]);
-            lse[half] = row < p.t ? p.lse[rows_at + row] * LOG2E : 0.0f;
+            delta[half] = mma_row_sum(delta[half]);
+            lse[half] = row < p.t ? p.lse[rows_at + row] * MMA_LOG2E : 0.0f;
             if (threadIdx.x % 4 == 0 && row < p.t)
                 p.delta[rows_at + row] = delta[half];
         }
@@ -394,8 +375,9 @@ __global__ void __launch_bounds__(THREADS, 2) queries_kernel(npi_attention p) {
                     for (int i = 0; i < 2; i++)
 #pragma unroll
                         for (int e = 0; e < 4; e++)
-                            d[b][i][e] = two_to(fmaf(s[b][i][e], SCALE * LOG2E, -lse[e / 2])) *
-                                         (d[b][i][e] - delta[e / 2]);
+                            d[b][i][e] =
+                                mma_two_to(fmaf(s[b][i][e], MMA_SCALE * MMA_LOG2E, -lse[e / 2])) *
+                                (d[b][i][e] - delta[e / 2]);
                     const int column = base + 16 * b;
                     if (column + 16 > p.t || (w.causal && column + 15 > tile * 16))
                         hide(d[b], column, p.t, w.causal ? tile * 16 : INT32_MAX / 2);
@@ -403,12 +385,12 @@ __global__ void __launch_bounds__(THREADS, 2) queries_kernel(npi_attention p) {
                 }
             }
         }
-        const float factor[2] = {SCALE, SCALE};
+        const float factor[2] = {MMA_SCALE, MMA_SCALE};
         if (tile >= tiles)
             continue;
         store_rows(sum, factor, (T *)p.dqkv + part_at<T>(p, w, 0, 0), step, tile * 16, p.t);
         if (p.sums)
-            add_columns(columns[warp], sum, SCALE, tile * 16, p.t);
+            add_columns(columns[warp], sum, MMA_SCALE, tile * 16, p.t);
     }
     if (p.sums)
         store_columns(p, w, 0, columns);
@@ -443,9 +425,10 @@ template <typename T> __global__ void __launch_bounds__(THREADS, 2) keys_kernel(
                 load_stage(queries, qkv + part_at<T>(p, w, 0, 0), step, first, p.t);
                 load_stage(gradients, (const T *)p.da + asked_at(p, w, 0), w.width, first, p.t);
                 for (int r = (int)threadIdx.x; r < STAGE; r += THREADS)
-                    of_query[r] = first + r < p.t ? make_float2(p.lse[rows_at + first + r] * LOG2E,
-                                                                p.delta[rows_at + first + r])
-                                                  : make_float2(INFINITY, 0.0f);
+                    of_query[r] = first + r < p.t
+                                      ? make_float2(p.lse[rows_at + first + r] * MMA_LOG2E,
+                                                    p.delta[rows_at + first + r])
+                                      : make_float2(INFINITY, 0.0f);
                 mma_copied();
                 __syncthreads();
             }
@@ -466,22 +449,22 @@ template <typename T> __global__ void __launch_bounds__(THREADS, 2) keys_kernel(
                         const int column = score_column(i, e);
                         const float2 query = of_query[base - first + column];
                         const bool hidden = w.causal && tile * 16 + score_row(e) > base + column;
-                        s[i][e] =
-                            two_to(hidden ? -INFINITY : fmaf(s[i][e], SCALE * LOG2E, -query.x));
+                        s[i][e] = mma_two_to(
+                            hidden ? -INFINITY : fmaf(s[i][e], MMA_SCALE * MMA_LOG2E, -query.x));
                         d[i][e] = s[i][e] * (d[i][e] - query.y);
                     }
                 add_rows<T>(dv, s, gradients + at);
                 add_rows<T>(dk, d, queries + at);
             }
         }
-        const float scale[2] = {SCALE, SCALE}, one[2] = {1.0f, 1.0f};
+        const float scale[2] = {MMA_SCALE, MMA_SCALE}, one[2] = {1.0f, 1.0f};
         if (tile >= tiles)
             continue;
         store_rows(dk, scale, (T *)p.dqkv + part_at<T>(p, w, 0, 1), step, tile * 16, p.t);
         store_rows(dv, one, (T *)p.dqkv + part_at<T>(p, w, 0, 2), step, tile * 16, p.t);
         if (!p.sums)
             continue;
-        add_columns(columns[0][warp], dk, SCALE, tile * 16, p.t);
+        add_columns(columns[0][warp], dk, MMA_SCALE, tile * 16, p.t);
         add_columns(columns[1][warp], dv, 1.0f, tile * 16, p.t);
     }
     if (!p.sums)

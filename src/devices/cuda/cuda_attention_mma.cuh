@@ -1,4 +1,5 @@
-/* devices/cuda/cuda_attention_mma.cuh - small products of 16-bit numbers by a warp, from GPUs of 8.0 on.
+/* devices/cuda/cuda_attention_mma.cuh - small products of 16-bit numbers by a warp, from GPUs of 8.0 on, and what softmax does
+ * with them.
  *
  * With g = lane / 4 and t = lane % 4, a warp holds of a product of 16 x 16 by 16 x 8
  *     a[0..3]  rows g, g + 8, g, g + 8, of each the two columns 2t, 2t + 1, from a[2] on 8 further
@@ -73,6 +74,27 @@ static __device__ __forceinline__ void mma_copy16(uint32_t to, const void *from,
 }
 static __device__ __forceinline__ void mma_copied(void) {
     asm volatile("cp.async.commit_group;\ncp.async.wait_group 0;" ::: "memory");
+}
+
+/* ---- softmax ---- */
+
+constexpr float MMA_LOG2E = 1.4426950408889634f, MMA_SCALE = 0.125f; /* 1 / sqrt(64) */
+
+/* 2^x, 0 where that is not a normal number. */
+static __device__ __forceinline__ float mma_two_to(float x) {
+    float y;
+    asm("ex2.approx.ftz.f32 %0, %1;" : "=f"(y) : "f"(x));
+    return y;
+}
+
+/* The largest, or the sum, over the four lanes that hold a row. */
+static __device__ __forceinline__ float mma_row_max(float value) {
+    value = fmaxf(value, __shfl_xor_sync(0xffffffffu, value, 1));
+    return fmaxf(value, __shfl_xor_sync(0xffffffffu, value, 2));
+}
+static __device__ __forceinline__ float mma_row_sum(float value) {
+    value += __shfl_xor_sync(0xffffffffu, value, 1);
+    return value + __shfl_xor_sync(0xffffffffu, value, 2);
 }
 
 #endif
