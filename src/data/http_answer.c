@@ -51,8 +51,8 @@ static int64_t number(const char **at, const char *end) {
 /* "bytes 100-199/1000", "bytes 100-199" followed by "/" and "*" where the whole is not known. */
 static void take_range(npi_http_answer *answer, const char *at, size_t size) {
     const char *end = at + size;
-    answer->range_start = answer->total =
-        -1; /* a second one, or one that cannot be read, is none */
+    /* a second one, or one that cannot be read, is none */
+    answer->range_start = answer->total = -1;
     if (size < 6 || strncasecmp(at, "bytes ", 6) != 0)
         return;
     at += 6;

@@ -140,9 +140,8 @@ static npos_status embed(const npi_run *run, const uint8_t *pixels, int64_t n,
         npi_act act;
         NPI_TRY(npi_compute_progress(compute, phase, first, n, NULL));
         NPI_TRY(npi_clip_encoder_put(encoder, pixels + (size_t)first * image, count, &act));
-        if (!run->dev->host)
-            act.n =
-                encoder->most; /* a GPU's libraries sum by the number of rows: always the same */
+        if (!run->dev->host) /* a GPU's libraries sum by the number of rows: always the same */
+            act.n = encoder->most;
         NPI_TRY(npi_clip_images_embed(encoder->plan, act, run->clip->h));
         NPI_TRY(run->dev->memory->download(run->dev, h + first * run->dim, run->clip->h,
                                            (size_t)count * (size_t)run->dim * sizeof *h));

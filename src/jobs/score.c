@@ -31,8 +31,7 @@ typedef struct job {
     double threshold;
     npi_id_scores id; /* of the calibration, for p-values */
     npi_feed *feed;
-    npi_feed_image
-        *rows; /* [ROWS] names of embeddings from elsewhere; NULL: images come by the feed */
+    npi_feed_image *rows; /* [ROWS] of embeddings from elsewhere; NULL: images come by the feed */
     int64_t done, broken;
 } job;
 

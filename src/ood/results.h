@@ -70,9 +70,10 @@ typedef struct npi_evaluation {
     npi_protocol protocol;
     uint64_t seed; /* of subsets and bootstrap draws */
     char *id_spec; /* SPEC or file of the ID images */
-    npi_id_part *
-        id_part; /* [id_parts] in the order of id_scores, the test images first; id_n and accuracy are of all */
-    int id_parts; /* 0: no full spectrum, the test images alone */
+    /* [id_parts] in the order of id_scores, the test images first; id_n and accuracy are of all.  0: no full spectrum, the
+     * test images alone */
+    npi_id_part *id_part;
+    int id_parts;
     int results;
     npi_score_result *result;
     npi_skipped id_skipped;
