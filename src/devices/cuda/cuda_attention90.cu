@@ -113,7 +113,7 @@ __device__ __forceinline__ void pack(const float (&s)[COLUMNS / 2],
     for (int k = 0; k < COLUMNS / 16; k++)
 #pragma unroll
         for (int e = 0; e < 4; e++)
-            w[k][e] = mma_pair(s[8 * k + 2 * e], s[8 * k + 2 * e + 1], T());
+            w[k][e] = npi_pair(s[8 * k + 2 * e], s[8 * k + 2 * e + 1], T());
 }
 
 /* The thread's rows of a tile: this and 8 further. */
@@ -131,10 +131,10 @@ __device__ __forceinline__ void store_tile(const float (&s)[32], const float (&f
     for (int j = 0; j < 8; j++) {
         if (row < t)
             *(uint32_t *)(at + 8 * j) =
-                mma_pair(s[4 * j] * factor[0], s[4 * j + 1] * factor[0], T());
+                npi_pair(s[4 * j] * factor[0], s[4 * j + 1] * factor[0], T());
         if (row + 8 < t)
             *(uint32_t *)(at + 8 * step + 8 * j) =
-                mma_pair(s[4 * j + 2] * factor[1], s[4 * j + 3] * factor[1], T());
+                npi_pair(s[4 * j + 2] * factor[1], s[4 * j + 3] * factor[1], T());
     }
 }
 

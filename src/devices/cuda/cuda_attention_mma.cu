@@ -98,8 +98,8 @@ __device__ __forceinline__ void add_rows(float (&sum)[8][4], const float (&weigh
     const uint32_t lane = threadIdx.x % 32, matrix = lane / 8;
     const uint32_t at = rows + ((matrix % 2 * 8 + lane % 8) * STEP + matrix / 2 * 8) * 2;
     const uint32_t a[4] = {
-        mma_pair(weight[0][0], weight[0][1], T()), mma_pair(weight[0][2], weight[0][3], T()),
-        mma_pair(weight[1][0], weight[1][1], T()), mma_pair(weight[1][2], weight[1][3], T())};
+        npi_pair(weight[0][0], weight[0][1], T()), npi_pair(weight[0][2], weight[0][3], T()),
+        npi_pair(weight[1][0], weight[1][1], T()), npi_pair(weight[1][2], weight[1][3], T())};
 #pragma unroll
     for (int j = 0; j < 4; j++) {
         uint32_t b[4];
@@ -120,7 +120,7 @@ __device__ __forceinline__ void store_rows(const float (&sum)[8][4], const float
         if (row < t)
 #pragma unroll
             for (int j = 0; j < 8; j++)
-                *(uint32_t *)(to + row * step + 8 * j + 2 * (lane % 4)) = mma_pair(
+                *(uint32_t *)(to + row * step + 8 * j + 2 * (lane % 4)) = npi_pair(
                     sum[j][2 * half] * factor[half], sum[j][2 * half + 1] * factor[half], T());
     }
 }
@@ -333,7 +333,7 @@ __global__ void __launch_bounds__(THREADS, 2) queries_kernel(npi_attention p) {
             for (int k = 0; k < 4; k++)
 #pragma unroll
                 for (int e = 0; e < 4; e++) {
-                    const float2 a = mma_two(q[k][e], T()), b = mma_two(g[k][e], T());
+                    const float2 a = npi_two(q[k][e], T()), b = npi_two(g[k][e], T());
                     delta[e % 2] += a.x * b.x + a.y * b.y;
                 }
             load_rows(qkv + part_at<T>(p, w, 0, 0), step, tile * 16, p.t, q);

@@ -36,22 +36,6 @@ static __device__ __forceinline__ void mma(float (&c)[4], const uint32_t (&a)[4]
                  : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b0), "r"(b1));
 }
 
-/* Two floats as a pair, `low` in the lower half. */
-static __device__ __forceinline__ uint32_t mma_pair(float low, float high, __half) {
-    const __half2 pair = __floats2half2_rn(low, high);
-    return *(const uint32_t *)&pair;
-}
-static __device__ __forceinline__ uint32_t mma_pair(float low, float high, __nv_bfloat16) {
-    const __nv_bfloat162 pair = __floats2bfloat162_rn(low, high);
-    return *(const uint32_t *)&pair;
-}
-static __device__ __forceinline__ float2 mma_two(uint32_t pair, __half) {
-    return __half22float2(*(const __half2 *)&pair);
-}
-static __device__ __forceinline__ float2 mma_two(uint32_t pair, __nv_bfloat16) {
-    return make_float2(__uint_as_float(pair << 16), __uint_as_float(pair & 0xffff0000u));
-}
-
 /* Four 8 x 8 matrices; lane 8i + j gives the address of row j of matrix i; as they lie, or transposed. */
 static __device__ __forceinline__ void mma_load(uint32_t row, uint32_t (&to)[4]) {
     asm volatile("ldmatrix.sync.aligned.m8n8.x4.shared.b16 {%0, %1, %2, %3}, [%4];"

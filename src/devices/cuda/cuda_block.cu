@@ -3,8 +3,10 @@
  *   x -> xh1 -> qkv -> a -> y (= x + ..) -> yh -> f -> g = act(f) -> z (= y + ..)
  *
  * A block that does not train, or a float32 device, multiplies in the tokens' type, and products add the residual as they
- * write: y and z are one place.  In bf16 a training block's products cannot write tokens; what they write is added behind.
+ * write: y and z are one place.  In bf16 a library's products cannot write a training block's tokens; what they write is
+ * added behind.  Where cuda_gemm90 serves, its products add residuals, activate and go back through the activation.
  * What backward needs is a training block's own; all else is scratch, which all blocks share. */
+#include <algorithm>
 #include <cstdio>
 #include <cstdlib>
 
@@ -12,6 +14,7 @@
 #include "devices/cuda/cuda_block_rows.cuh"
 #include "devices/cuda/cuda_columns.cuh"
 #include "devices/cuda/cuda_gemm.cuh"
+#include "devices/cuda/cuda_gemm90.cuh"
 
 using namespace block_rows;
 
@@ -54,6 +57,7 @@ struct npi_block {
     char name[64], variant[96];
     int rows, head, hidden; /* hidden: padded to a multiple of 8, by zeros */
     int ran;
+    bool own; /* products by cuda_gemm90, but those that a library does as well */
     cudaDataType_t type, token_type;
     npi_gemm *products[PRODUCTS];
     void *kept;
@@ -65,9 +69,14 @@ static size_t element(const npi_block *b) {
     return b->type == CUDA_R_32F ? 4 : 2;
 }
 
-/* Products write tokens themselves. */
+/* A library's products write tokens themselves. */
 static bool direct(const npi_block *b) {
     return b->type == b->token_type;
+}
+
+/* All products that end in tokens write them. */
+static bool at_once(const npi_block *b) {
+    return direct(b) || b->own;
 }
 
 /* ---- rooms ---- */
@@ -103,8 +112,8 @@ static size_t place_kept(const npi_block *b, char *base, block_room *r) {
 static size_t place_forward(const npi_block *b, char *base, block_room *r) {
     const size_t count = (size_t)b->desc.n * (size_t)b->rows * (size_t)b->desc.width;
     places p = {base, 0};
-    r->y = direct(b) ? NULL : p.take(count * element(b));
-    r->added = direct(b) ? NULL : p.take(count * element(b));
+    r->y = at_once(b) ? NULL : p.take(count * element(b));
+    r->added = at_once(b) ? NULL : p.take(count * element(b));
     return p.used;
 }
 
@@ -114,13 +123,15 @@ static size_t place_backward(const npi_block *b, char *base, block_room *r) {
                  some = n * (size_t)b->rows;
     const size_t widest = 3 * width > (size_t)b->hidden ? 3 * width : (size_t)b->hidden;
     const size_t of_rows = (size_t)parts_of((int64_t)all) * widest,
+                 of_parts =
+                     (size_t)npi_ceil_div((int64_t)some, NPI_GEMM90_PART) * (size_t)b->hidden,
                  of_weights = (size_t)parts_of((int64_t)widest) * 2 * width;
     places p = {base, 0};
     r->dnorm = p.take(all * width * e);
     r->da = p.take(some * width * e);
     r->dqkv = p.take(3 * all * width * e);
     r->delta = (float *)p.take(some * (size_t)d->heads * sizeof(float));
-    r->partial = (float *)p.take((of_rows > of_weights ? of_rows : of_weights) * sizeof(float));
+    r->partial = (float *)p.take(std::max({of_rows, of_parts, of_weights}) * sizeof(float));
     r->sums = (float *)p.take(n * 3 * width * sizeof(float));
     return p.used;
 }
@@ -168,8 +179,11 @@ static npos_status plan_forward(npi_block *b) {
     NPI_TRY(plan_one(b, KV, form, all, w, first ? 2 * w : 3 * w, w, w, 3 * w, 0));
     if (first)
         NPI_TRY(plan_one(b, Q, form, some, w, w, skip, w, 3 * skip, 0));
+    if (!b->own)
+        NPI_TRY(plan_one(b, FC1, form, some, w, h, w, w, h, 0));
+    if (b->own && !direct(b))
+        return NPOS_OK;
     NPI_TRY(plan_one(b, OUT, form, some, w, w, w, w, w, residual));
-    NPI_TRY(plan_one(b, FC1, form, some, w, h, w, w, h, 0));
     return plan_one(b, FC2, form, some, h, w, h, h, w, direct(b) ? w : 0);
 }
 
@@ -181,7 +195,8 @@ static npos_status plan_backward(npi_block *b) {
     const int64_t skip = (int64_t)(first ? b->desc.t : 1) * w;
     const int wide = first ? 2 * w : 3 * w;
     NPI_TRY(plan_one(b, W_FC2, to_weights, some, hidden, w, w, h, hidden, 0));
-    NPI_TRY(plan_one(b, D_FC2, to_data, some, h, w, w, h, h, 0));
+    if (!b->own)
+        NPI_TRY(plan_one(b, D_FC2, to_data, some, h, w, w, h, h, 0));
     NPI_TRY(plan_one(b, W_FC1, to_weights, some, w, hidden, h, w, w, 0));
     NPI_TRY(plan_one(b, D_FC1, to_data, some, w, h, h, w, w, 0));
     NPI_TRY(plan_one(b, W_OUT, to_weights, some, w, w, w, w, w, 0));
@@ -267,6 +282,8 @@ static npos_status block_create(npi_device *dev, const npi_block_desc *desc, npi
     b->hidden = npi_cuda_padded(desc->hidden);
     b->token_type = half ? CUDA_R_16F : CUDA_R_32F;
     b->type = half && desc->training ? CUDA_R_16BF : b->token_type;
+    b->own = half && desc->hidden % 8 == 0 &&
+             npi_gemm90_serves(npi_cuda_of(dev)->capability, std::max(desc->hidden, desc->width));
     npos_status status = plan(b);
     if (status == NPOS_OK)
         *out = b;
@@ -326,6 +343,65 @@ static npi_attention attention_of(const npi_block *b, const block_room *r, int n
     return p;
 }
 
+/* One of cuda_gemm90's products: rows of `left` by the weights of `in` inputs and `out` outputs. */
+static npi_gemm90 own_product(const npi_block *b, npi_gemm90_outlet outlet, int rows, int in,
+                              int out, const void *left, const void *weight, const void *bias,
+                              void *d) {
+    npi_gemm90 g = {};
+    g.outlet = outlet;
+    g.half = b->type == CUDA_R_16F;
+    g.gelu = b->desc.act == NPI_ACT_GELU;
+    g.data = outlet == NPI_GEMM90_BACK;
+    g.rows = rows;
+    g.inner = g.data ? out : in;
+    g.columns = g.data ? in : out;
+    g.left = left;
+    g.right = weight;
+    g.bias = bias;
+    g.ld_left = g.inner;
+    g.ld_right = in;
+    g.d = d;
+    g.ld_d = g.columns;
+    return g;
+}
+
+static npos_status run_own(const npi_block *b, const npi_gemm90 *product) {
+    return npi_gemm90_run(product, npi_cuda_of(b->dev)->multiprocessors, npi_cuda_stream(b->dev));
+}
+
+/* OUT or FC2 where it ends in tokens: d = left weight^T + bias + c, whose rows are ld_c apart. */
+static npos_status into_tokens(const npi_block *b, int which, int rows, int in, const void *left,
+                               const void *weight, const void *bias, void *c, int64_t ld_c,
+                               void *d) {
+    if (direct(b))
+        return npi_gemm_run(b->products[which], rows, left, weight, bias, c, d);
+    npi_gemm90 product =
+        own_product(b, NPI_GEMM90_ADD, rows, in, b->desc.width, left, weight, bias, d);
+    product.beside = c;
+    product.ld_beside = ld_c;
+    return run_own(b, &product);
+}
+
+/* f and g of yh; f alone is not kept where the block does not train. */
+template <typename T> static npos_status activate(npi_block *b, const block_room *r, int rows) {
+    const int w = b->desc.width, h = b->hidden;
+    const int64_t wide = (int64_t)rows * h;
+    if (b->own) {
+        npi_gemm90 product =
+            own_product(b, NPI_GEMM90_ACT, rows, w, h, r->yh, b->fc1_weight, b->fc1_bias, r->g);
+        if (b->desc.training) {
+            product.outlet = NPI_GEMM90_KEEP;
+            product.beside = r->f;
+            product.ld_beside = h;
+        }
+        return run_own(b, &product);
+    }
+    NPI_TRY(npi_gemm_run(b->products[FC1], rows, r->yh, b->fc1_weight, b->fc1_bias, NULL, r->f));
+    act_kernel<<<eights(wide), THREADS, 0, npi_cuda_stream(b->dev)>>>(
+        wide, b->desc.act == NPI_ACT_GELU, (const T *)r->f, (T *)r->g);
+    return npi_cuda_launched(b->dev, "activation");
+}
+
 /* T: the products' type; R: the tokens'. */
 template <typename T, typename R>
 static npos_status forward_as(npi_block *b, npi_tokens x, npi_tokens z) {
@@ -334,7 +410,7 @@ static npos_status forward_as(npi_block *b, npi_tokens x, npi_tokens z) {
     const npi_block_desc *d = &b->desc;
     const int w = d->width, all = x.n * d->t, some = x.n * b->rows;
     const size_t e = sizeof(T), square = (size_t)w * (size_t)w * e;
-    const int64_t skip = (int64_t)(d->first_only ? d->t : 1) * w;
+    const int64_t skip = (int64_t)(d->first_only ? d->t : 1) * w, count = (int64_t)some * w;
     block_room r;
     NPI_TRY(rooms(b, false, &r));
     normalise(stream,
@@ -346,24 +422,22 @@ static npos_status forward_as(npi_block *b, npi_tokens x, npi_tokens z) {
         NPI_TRY(npi_gemm_run(b->products[Q], some, r.xh, b->qkv_weight, b->qkv_bias, NULL, r.qkv));
     const npi_attention attention = attention_of(b, &r, x.n);
     NPI_TRY(npi_attention_forward<T>(dev, &attention));
-    const bool at_once = direct(b);
-    NPI_TRY(npi_gemm_run(b->products[OUT], some, r.a, b->out_weight, b->out_bias,
-                         at_once ? x.data : NULL, at_once ? z.data : r.added));
-    if (at_once)
+    if (at_once(b)) {
+        NPI_TRY(
+            into_tokens(b, OUT, some, w, r.a, b->out_weight, b->out_bias, x.data, skip, z.data));
         normalise(stream,
                   norm_rows<R, T>{some, w, w, (const R *)z.data, NULL, NULL, (T *)r.yh, r.scale2});
-    else
-        normalise(stream, norm_rows<R, T>{some, skip, w, (const R *)x.data, (const T *)r.added,
-                                          (R *)r.y, (T *)r.yh, r.scale2});
-    NPI_TRY(npi_gemm_run(b->products[FC1], some, r.yh, b->fc1_weight, b->fc1_bias, NULL, r.f));
-    const int64_t wide = (int64_t)some * b->hidden, count = (int64_t)some * w;
-    act_kernel<<<eights(wide), THREADS, 0, stream>>>(wide, d->act == NPI_ACT_GELU, (const T *)r.f,
-                                                     (T *)r.g);
-    NPI_TRY(npi_gemm_run(b->products[FC2], some, r.g, b->fc2_weight, b->fc2_bias,
-                         at_once ? z.data : NULL, at_once ? z.data : r.added));
-    if (!at_once)
-        add_kernel<<<eights(count), THREADS, 0, stream>>>(count, (const R *)r.y, (const T *)r.added,
-                                                          (R *)z.data);
+        NPI_TRY(activate<T>(b, &r, some));
+        return into_tokens(b, FC2, some, b->hidden, r.g, b->fc2_weight, b->fc2_bias, z.data, w,
+                           z.data);
+    }
+    NPI_TRY(npi_gemm_run(b->products[OUT], some, r.a, b->out_weight, b->out_bias, NULL, r.added));
+    normalise(stream, norm_rows<R, T>{some, skip, w, (const R *)x.data, (const T *)r.added,
+                                      (R *)r.y, (T *)r.yh, r.scale2});
+    NPI_TRY(activate<T>(b, &r, some));
+    NPI_TRY(npi_gemm_run(b->products[FC2], some, r.g, b->fc2_weight, b->fc2_bias, NULL, r.added));
+    add_kernel<<<eights(count), THREADS, 0, stream>>>(count, (const R *)r.y, (const T *)r.added,
+                                                      (R *)z.data);
     return npi_cuda_launched(dev, "block forward");
 }
 
@@ -384,6 +458,24 @@ static npos_status forward(npi_block *b, npi_tokens x, const npi_block_params *p
 
 /* ---- backward ---- */
 
+/* f becomes its own gradient, whose rows' sum is the bias'; g is used up. */
+template <typename T>
+static npos_status act_backward(npi_block *b, const block_room *r, int rows, const T *dz,
+                                float *dbias) {
+    const int w = b->desc.width, hidden = b->desc.hidden;
+    if (b->own) {
+        npi_gemm90 product =
+            own_product(b, NPI_GEMM90_BACK, rows, hidden, w, dz, b->fc2_weight, NULL, r->f);
+        product.sums = r->partial;
+        NPI_TRY(run_own(b, &product));
+        return npi_finish_columns(b->dev, npi_ceil_div(rows, NPI_GEMM90_PART), hidden, 0,
+                                  r->partial, dbias, NULL);
+    }
+    NPI_TRY(npi_gemm_run(b->products[D_FC2], rows, dz, b->fc2_weight, NULL, NULL, r->g));
+    return act_back(b->dev, rows, hidden, b->hidden, b->desc.act == NPI_ACT_GELU, (const T *)r->g,
+                    (T *)r->f, r->partial, dbias);
+}
+
 /* From dz to dy, in place; gradients of the MLP and ln2. */
 template <typename T>
 static npos_status mlp_back(npi_block *b, const block_room *r, int some, T *dz,
@@ -392,9 +484,7 @@ static npos_status mlp_back(npi_block *b, const block_room *r, int some, T *dz,
     const int w = b->desc.width, hidden = b->desc.hidden;
     NPI_TRY(sum_rows(dev, some, w, w, dz, r->partial, grads->fc2_bias));
     NPI_TRY(npi_gemm_run(b->products[W_FC2], some, dz, r->g, NULL, NULL, grads->fc2_weight));
-    NPI_TRY(npi_gemm_run(b->products[D_FC2], some, dz, b->fc2_weight, NULL, NULL, r->g));
-    NPI_TRY(act_back(dev, some, hidden, b->hidden, b->desc.act == NPI_ACT_GELU, (const T *)r->g,
-                     (T *)r->f, r->partial, grads->fc1_bias));
+    NPI_TRY(act_backward<T>(b, r, some, dz, grads->fc1_bias));
     NPI_TRY(npi_gemm_run(b->products[W_FC1], some, r->f, r->yh, NULL, NULL, grads->fc1_weight));
     NPI_TRY(unfold(dev, hidden, w, p->fc1_weight, p->ln2_gamma, p->ln2_beta, grads->fc1_bias,
                    grads->fc1_weight, r->partial, grads->ln2_gamma, grads->ln2_beta));
@@ -486,7 +576,8 @@ static npos_status backward(npi_block *b, npi_tokens dz, npi_tokens x,
 }
 
 static const char *variant(npi_block *b) {
-    snprintf(b->variant, sizeof b->variant, "cuBLASLt in %s, attention %s",
+    snprintf(b->variant, sizeof b->variant, "cuBLASLt%s in %s, attention %s",
+             b->own ? " and own products" : "",
              b->type == CUDA_R_32F   ? "float32"
              : b->type == CUDA_R_16F ? "float16"
                                      : "bf16",

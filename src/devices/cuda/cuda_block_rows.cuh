@@ -10,6 +10,7 @@
 #ifndef NPI_CUDA_BLOCK_ROWS_CUH
 #define NPI_CUDA_BLOCK_ROWS_CUH
 
+#include "devices/cuda/cuda_act.cuh"
 #include "devices/cuda/cuda_columns.cuh"
 #include "devices/cuda/cuda_tokens.cuh"
 
@@ -171,26 +172,6 @@ static __global__ void __launch_bounds__(THREADS)
     npi_store8(sum + i, v);
 }
 
-/* x / (1 + e^y): in float32 to the last digits, else as fast as 16 bits allow. */
-template <typename T> static __device__ __forceinline__ float logistic(float x, float y) {
-    if constexpr (std::is_same_v<T, float>)
-        return x / (1.0f + expf(y));
-    else
-        return __fdividef(x, 1.0f + __expf(y));
-}
-
-template <typename T> static __device__ __forceinline__ float act(bool gelu, float x) {
-    return gelu ? 0.5f * x * (1.0f + erff(x * 0.70710678f)) : logistic<T>(x, -1.702f * x);
-}
-
-/* The activation's derivative: Phi(x) + x phi(x), or s + 1.702 x s (1 - s). */
-template <typename T> static __device__ __forceinline__ float act_slope(bool gelu, float x) {
-    if (gelu)
-        return 0.5f * (1.0f + erff(x * 0.70710678f)) + x * 0.39894228f * expf(-0.5f * x * x);
-    const float s = logistic<T>(1.0f, -1.702f * x);
-    return s + 1.702f * x * s * (1.0f - s);
-}
-
 /* acted may be f. */
 template <typename T>
 static __global__ void __launch_bounds__(THREADS)
@@ -201,7 +182,7 @@ static __global__ void __launch_bounds__(THREADS)
     npi_float8 v = npi_load8(f + i);
 #pragma unroll
     for (int e = 0; e < 8; e++)
-        v.v[e] = act<T>(gelu, v.v[e]);
+        v.v[e] = npi_activate<T>(gelu, v.v[e]);
     npi_store8(acted + i, v);
 }
 
@@ -250,7 +231,7 @@ static __global__ void __launch_bounds__(THREADS)
         npi_float8 v = npi_load8(f + i * step + j);
 #pragma unroll
         for (int e = 0; e < 8; e++)
-            v.v[e] = d.v[e] * act_slope<T>(gelu, v.v[e]);
+            v.v[e] = d.v[e] * npi_act_slope<T>(gelu, v.v[e]);
         npi_store8(f + i * step + j, v);
         return v;
     });

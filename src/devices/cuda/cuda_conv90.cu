@@ -73,7 +73,7 @@ static __global__ void __launch_bounds__(RUN_THREADS, 1)
     if ((out_size::infer || out_size::back) && threadIdx.x < 64)
         channels[threadIdx.x] = inputs.channels[threadIdx.x];
     __syncthreads();
-    ring_place place = {0, 0};
+    npi_ring_place place = {0, 0};
     if (warp >= PRODUCER) {
         npi_registers_fewer<40>();
         if (warp == PRODUCER && lane == 0) {
@@ -185,7 +185,7 @@ static __global__ void __launch_bounds__(GRADIENT_THREADS, 1)
         npi_barrier_init_done();
     }
     __syncthreads();
-    ring_place place = {0, 0};
+    npi_ring_place place = {0, 0};
     if (warp >= GRADIENT_PRODUCER) {
         npi_registers_fewer<40>();
         if (warp == GRADIENT_PRODUCER && lane == 0) {
@@ -219,8 +219,8 @@ static __global__ void __launch_bounds__(GRADIENT_THREADS, 1)
     for (int u = blockIdx.x; u < work.units; u += gridDim.x) {
         const conv_unit unit = unit_at(work, u);
         /* With row y of both: r = 0 pairs dout's y with the input's y - 1, r = 1 y with y, r = 2 y - 1 with y. */
-        ring_place before = place; /* of row y - 1 */
-        ring_place done = place;   /* of the first row not yet given back */
+        npi_ring_place before = place; /* of row y - 1 */
+        npi_ring_place done = place;   /* of the first row not yet given back */
         const int lag = r == 1 ? 1 : 2;
 #pragma unroll 1
         for (int y = unit.from; y <= unit.to; y++) {

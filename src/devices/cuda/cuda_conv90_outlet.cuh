@@ -73,17 +73,6 @@ static __device__ __forceinline__ conv_unit unit_at(const conv_work &work, int i
             max(first - 1, 0),          min(end, work.h - 1)};
 }
 
-/* A ring of shared memory between the copy engine and the warpgroups. */
-struct ring_place {
-    uint32_t stage, parity;
-    __device__ __forceinline__ void next(uint32_t stages) {
-        if (++stage == stages) {
-            stage = 0;
-            parity ^= 1;
-        }
-    }
-};
-
 /* A warpgroup's part of the shared memory: its slots, and for each of them what passed, a barrier that its contents
  * have arrived and one that it is free. */
 struct outlet_memory {
@@ -119,7 +108,7 @@ outlet_feed(uint32_t memory, const CUtensorMap *out, const CUtensorMap *beside,
             const conv_work &work, const outlet_inputs &inputs, int warpgroup, int lane) {
     using size = outlet_sizes<KIND>;
     const outlet_memory mine = outlet_at<KIND>(memory, warpgroup);
-    ring_place place = {0, 0};
+    npi_ring_place place = {0, 0};
 #pragma unroll 1
     for (int u = blockIdx.x; u < work.units; u += gridDim.x) {
         const conv_unit unit = unit_at(work, u);
@@ -160,7 +149,7 @@ template <int KIND> struct outlet {
     const float *channels; /* inputs.channels in shared memory */
     outlet_memory mine;
     int warpgroup, thread;
-    ring_place place;
+    npi_ring_place place;
     float first[16], second[16]; /* sums, of channels 8 (i / 2) + 2 (thread % 4) + i % 2 */
     uint2 passed[2];             /* of the pixels, this thread's channels at 8 j + {0, 1} */
 

@@ -39,6 +39,26 @@ static __device__ __forceinline__ void npi_barrier_expect(uint32_t barrier, uint
                  : "memory");
 }
 
+/* The same at the barrier in that place of block `rank` of the cluster; orders nothing that ordinary stores wrote before. */
+static __device__ __forceinline__ void npi_barrier_arrive_at(uint32_t barrier, uint32_t rank) {
+    asm volatile("{\n.reg .b32 there;\nmapa.shared::cluster.u32 there, %0, %1;\n"
+                 "mbarrier.arrive.shared::cluster.b64 _, [there];\n}\n" ::"r"(barrier),
+                 "r"(rank)
+                 : "memory");
+}
+
+/* All threads of all blocks of the cluster, but those that have ended. */
+static __device__ __forceinline__ void npi_cluster_barrier(void) {
+    asm volatile("barrier.cluster.arrive.release;\nbarrier.cluster.wait.acquire;" ::: "memory");
+}
+
+/* Which block of its cluster this is. */
+static __device__ __forceinline__ uint32_t npi_cluster_rank(void) {
+    uint32_t rank;
+    asm("mov.u32 %0, %%cluster_ctarank;" : "=r"(rank));
+    return rank;
+}
+
 /* Until the phase of this parity is complete. */
 static __device__ __forceinline__ void npi_barrier_wait(uint32_t barrier, uint32_t parity) {
     asm volatile("{\n.reg .pred done;\n"
@@ -67,6 +87,17 @@ template <int COUNT> static __device__ __forceinline__ void npi_registers_fewer(
     asm volatile("setmaxnreg.dec.sync.aligned.u32 %0;" ::"n"(COUNT));
 }
 
+/* A ring of shared memory between the copy engine and the warpgroups. */
+struct npi_ring_place {
+    uint32_t stage, parity;
+    __device__ __forceinline__ void next(uint32_t stages) {
+        if (++stage == stages) {
+            stage = 0;
+            parity ^= 1;
+        }
+    }
+};
+
 /* The number of the thread's warp, known to the compiler to be the same in all of its lanes. */
 static __device__ __forceinline__ int npi_warp(void) {
     return __shfl_sync(0xffffffffu, (int)threadIdx.x / 32, 0);
@@ -87,6 +118,16 @@ static __device__ __forceinline__ void npi_box_load(uint32_t to, const CUtensorM
     asm volatile("cp.async.bulk.tensor.4d.shared::cluster.global.tile.mbarrier::complete_tx::bytes "
                  "[%0], [%1, {%2, %3, %4, %5}], [%6];" ::"r"(to),
                  "l"(map), "r"(c0), "r"(c1), "r"(c2), "r"(c3), "r"(barrier)
+                 : "memory");
+}
+
+/* The same into the same place of all blocks of the cluster that `mask` names, and their barriers. */
+static __device__ __forceinline__ void npi_box_share(uint32_t to, const CUtensorMap *map, int c0,
+                                                     int c1, int c2, int c3, uint32_t barrier,
+                                                     uint16_t mask) {
+    asm volatile("cp.async.bulk.tensor.4d.shared::cluster.global.tile.mbarrier::complete_tx::bytes"
+                 ".multicast::cluster [%0], [%1, {%2, %3, %4, %5}], [%6], %7;" ::"r"(to),
+                 "l"(map), "r"(c0), "r"(c1), "r"(c2), "r"(c3), "r"(barrier), "h"(mask)
                  : "memory");
 }
 

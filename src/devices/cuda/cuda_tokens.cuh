@@ -41,6 +41,22 @@ static __device__ __forceinline__ void npi_store8(__half *p, npi_float8 value) {
     *(uint4 *)p = *(const uint4 *)pairs;
 }
 
+/* Two floats as a pair of 16-bit numbers, `low` in the lower half; and back. */
+static __device__ __forceinline__ uint32_t npi_pair(float low, float high, __half) {
+    const __half2 pair = __floats2half2_rn(low, high);
+    return *(const uint32_t *)&pair;
+}
+static __device__ __forceinline__ uint32_t npi_pair(float low, float high, __nv_bfloat16) {
+    const __nv_bfloat162 pair = __floats2bfloat162_rn(low, high);
+    return *(const uint32_t *)&pair;
+}
+static __device__ __forceinline__ float2 npi_two(uint32_t pair, __half) {
+    return __half22float2(*(const __half2 *)&pair);
+}
+static __device__ __forceinline__ float2 npi_two(uint32_t pair, __nv_bfloat16) {
+    return make_float2(__uint_as_float(pair << 16), __uint_as_float(pair & 0xffff0000u));
+}
+
 /* What cuBLAS calls a type. */
 template <typename T> struct npi_cuda_type;
 template <> struct npi_cuda_type<float> { static constexpr cudaDataType_t value = CUDA_R_32F; };
