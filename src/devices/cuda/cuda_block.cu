@@ -42,7 +42,7 @@ enum {
 /* Arrays of n sequences at the most; elements of the products' type where not float. */
 typedef struct block_room {
     /* what backward needs */
-    char *xh, *qkv, *a, *yh, *f, *g;
+    char *xh, *qkv, *a, *yh, *f, *g; /* f: with own products act'(f) */
     float *scale1, *scale2, *lse;
     /* scratch of forward */
     char *y, *added;
@@ -300,8 +300,8 @@ template <typename T> static npos_status pack_as(npi_block *b, const npi_block_p
     const auto fold = [&](int out, int in, int room, int step, const float *weight,
                           const float *bias, const float *gamma, const float *beta, char *to,
                           char *to_bias) {
-        fold_kernel<<<warps_for(room), THREADS, 0, stream>>>(out, in, room, step, weight, bias,
-                                                             gamma, beta, (T *)to, (T *)to_bias);
+        fold_kernel<<<(unsigned)room, THREADS, 0, stream>>>(out, in, step, weight, bias, gamma,
+                                                            beta, (T *)to, (T *)to_bias);
     };
     fold(3 * w, w, 3 * w, w, p->qkv_weight, p->qkv_bias, p->ln1_gamma, p->ln1_beta, b->qkv_weight,
          b->qkv_bias);
@@ -382,7 +382,7 @@ static npos_status into_tokens(const npi_block *b, int which, int rows, int in, 
     return run_own(b, &product);
 }
 
-/* f and g of yh; f alone is not kept where the block does not train. */
+/* f (with own products its slope) and g of yh; a block that does not train keeps g alone. */
 template <typename T> static npos_status activate(npi_block *b, const block_room *r, int rows) {
     const int w = b->desc.width, h = b->hidden;
     const int64_t wide = (int64_t)rows * h;
@@ -458,7 +458,7 @@ static npos_status forward(npi_block *b, npi_tokens x, const npi_block_params *p
 
 /* ---- backward ---- */
 
-/* f becomes its own gradient, whose rows' sum is the bias'; g is used up. */
+/* f, or its slope, becomes f's gradient, whose rows' sum is the bias'; g is used up. */
 template <typename T>
 static npos_status act_backward(npi_block *b, const block_room *r, int rows, const T *dz,
                                 float *dbias) {

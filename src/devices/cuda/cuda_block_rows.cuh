@@ -181,8 +181,12 @@ static __global__ void __launch_bounds__(THREADS)
         return;
     npi_float8 v = npi_load8(f + i);
 #pragma unroll
-    for (int e = 0; e < 8; e++)
-        v.v[e] = npi_activate<T>(gelu, v.v[e]);
+    for (int e = 0; e < 8; e += 2) {
+        float2 slope;
+        const float2 two = npi_activate<T>(gelu, make_float2(v.v[e], v.v[e + 1]), &slope);
+        v.v[e] = two.x;
+        v.v[e + 1] = two.y;
+    }
     npi_store8(acted + i, v);
 }
 
@@ -230,8 +234,12 @@ static __global__ void __launch_bounds__(THREADS)
         const npi_float8 d = npi_load8(dacted + i * step + j);
         npi_float8 v = npi_load8(f + i * step + j);
 #pragma unroll
-        for (int e = 0; e < 8; e++)
-            v.v[e] = d.v[e] * npi_act_slope<T>(gelu, v.v[e]);
+        for (int e = 0; e < 8; e += 2) {
+            float2 slope;
+            npi_activate<T>(gelu, make_float2(v.v[e], v.v[e + 1]), &slope);
+            v.v[e] = d.v[e] * slope.x;
+            v.v[e + 1] = d.v[e + 1] * slope.y;
+        }
         npi_store8(f + i * step + j, v);
         return v;
     });
@@ -265,26 +273,31 @@ static npos_status act_back(npi_device *dev, int64_t rows, int columns, int64_t 
 
 /* ---- weights ---- */
 
-/* A warp to each row o of `room` rows of `step`: folded = W diag(gamma), folded_bias = b + W beta; zeros past `out` and
+/* A block to each row o of `room` rows of `step`: folded = W diag(gamma), folded_bias = b + W beta; zeros past `out` and
  * `in`.  gamma and beta may be NULL: 1 and 0. */
 template <typename T>
 static __global__ void __launch_bounds__(THREADS)
-    fold_kernel(int out, int in, int room, int step, const float *weight, const float *bias,
+    fold_kernel(int out, int in, int step, const float *weight, const float *bias,
                 const float *gamma, const float *beta, T *folded, T *folded_bias) {
-    const int64_t o = (int64_t)blockIdx.x * WARPS + threadIdx.x / 32;
-    const int lane = (int)threadIdx.x % 32;
-    if (o >= room) /* whole warps */
-        return;
+    __shared__ float sums[WARPS];
+    const int64_t o = blockIdx.x;
     float sum = 0.0f;
-    for (int j = lane; j < step; j += 32) {
+#pragma unroll 4
+    for (int j = (int)threadIdx.x; j < step; j += THREADS) {
         const float w = o < out && j < in ? weight[o * in + j] : 0.0f;
         npi_store(folded + o * step + j, gamma && j < in ? w * gamma[j] : w);
         if (beta && j < in)
             sum = fmaf(w, beta[j], sum);
     }
     sum = npi_warp_sum(sum);
-    if (lane == 0)
-        npi_store(folded_bias + o, (o < out ? bias[o] : 0.0f) + sum);
+    if (threadIdx.x % 32 == 0)
+        sums[threadIdx.x / 32] = sum;
+    __syncthreads();
+    if (threadIdx.x > 0)
+        return;
+    for (int i = 1; i < WARPS; i++)
+        sum += sums[i];
+    npi_store(folded_bias + o, (o < out ? bias[o] : 0.0f) + sum);
 }
 
 /* grad, which holds M, becomes dW; partial[part][in] and [part][in + in] = the part's sums of W M and W db. */

@@ -13,18 +13,18 @@ enum {
     CLUSTER = 2,
     WARPGROUPS = 2,
     ROWS = 128,    /* of a block's tile */
-    COLUMNS = 192, /* of a cluster's */
+    COLUMNS = 256, /* of a cluster's */
     INNER = 64,    /* of a stage: 128 bytes, a period of the swizzle */
-    STAGES = 4,
+    STAGES = 3,
     LEFT = ROWS * INNER * 2,
     RIGHT = COLUMNS * INNER * 2,
     STAGE = LEFT + RIGHT,
-    SIDE = 64, /* of a slot: what a warpgroup sends at once */
-    SLOT = SIDE * SIDE * 2,
-    SLOTS = COLUMNS / SIDE, /* of a warpgroup */
-    PRODUCER =
-        WARPGROUPS *
-        4, /* the warp that feeds the others, first of a warpgroup; behind it those of the slots */
+    SIDE = 64, /* of a box of results: a warpgroup's rows, 128 bytes of columns */
+    BOX = SIDE * SIDE * 2,
+    BOXES = 2, /* of a slot: what a warpgroup sends at once */
+    SLOT = BOXES * BOX,
+    SLOTS = COLUMNS / (BOXES * SIDE), /* of a warpgroup */
+    PRODUCER = WARPGROUPS * 4,        /* the warp that feeds the others; behind it those of slots */
     THREADS = PRODUCER * 32 + 128,
     ALIGN = 1024,
     /* where things begin: the stages, then */
@@ -55,8 +55,8 @@ struct tile_place {
 #define D4(i) "+f"(d[i]), "+f"(d[i + 1]), "+f"(d[i + 2]), "+f"(d[i + 3])
 #define D8(i) D4(i), D4(i + 4)
 #define MULTIPLY(TYPE)                                                                             \
-    asm volatile("{\n.reg .pred p;\nsetp.ne.b32 p, %98, 0;\n"                                      \
-                 "wgmma.mma_async.sync.aligned.m64n192k16.f32." TYPE "." TYPE " {"                 \
+    asm volatile("{\n.reg .pred p;\nsetp.ne.b32 p, %130, 0;\n"                                     \
+                 "wgmma.mma_async.sync.aligned.m64n256k16.f32." TYPE "." TYPE " {"                 \
                  "%0, %1, %2, %3, %4, %5, %6, %7, %8, %9, %10, %11, "                              \
                  "%12, %13, %14, %15, %16, %17, %18, %19, %20, %21, %22, %23, "                    \
                  "%24, %25, %26, %27, %28, %29, %30, %31, %32, %33, %34, %35, "                    \
@@ -64,18 +64,22 @@ struct tile_place {
                  "%48, %49, %50, %51, %52, %53, %54, %55, %56, %57, %58, %59, "                    \
                  "%60, %61, %62, %63, %64, %65, %66, %67, %68, %69, %70, %71, "                    \
                  "%72, %73, %74, %75, %76, %77, %78, %79, %80, %81, %82, %83, "                    \
-                 "%84, %85, %86, %87, %88, %89, %90, %91, %92, %93, %94, %95"                      \
+                 "%84, %85, %86, %87, %88, %89, %90, %91, %92, %93, %94, %95, "                    \
+                 "%96, %97, %98, %99, %100, %101, %102, %103, %104, %105, %106, %107, "            \
+                 "%108, %109, %110, %111, %112, %113, %114, %115, %116, %117, %118, %119, "        \
+                 "%120, %121, %122, %123, %124, %125, %126, %127"                                  \
                  "}, "                                                                             \
-                 "%96, %97, p, 1, 1, 0, %99;\n}\n"                                                 \
+                 "%128, %129, p, 1, 1, 0, %131;\n}\n"                                              \
                  : D8(0), D8(8), D8(16), D8(24), D8(32), D8(40), D8(48), D8(56), D8(64), D8(72),   \
-                   D8(80), D8(88)                                                                  \
+                   D8(80), D8(88), D8(96), D8(104), D8(112), D8(120)                               \
                  : "l"(a), "l"(b), "r"((int)add), "n"(ACROSS))
 template <int ACROSS>
-__device__ __forceinline__ void multiply(float (&d)[96], uint64_t a, uint64_t b, bool add, __half) {
+__device__ __forceinline__ void multiply(float (&d)[COLUMNS / 2], uint64_t a, uint64_t b, bool add,
+                                         __half) {
     MULTIPLY("f16");
 }
 template <int ACROSS>
-__device__ __forceinline__ void multiply(float (&d)[96], uint64_t a, uint64_t b, bool add,
+__device__ __forceinline__ void multiply(float (&d)[COLUMNS / 2], uint64_t a, uint64_t b, bool add,
                                          __nv_bfloat16) {
     MULTIPLY("bf16");
 }
@@ -147,8 +151,10 @@ __device__ __forceinline__ void serve(uint32_t base, const CUtensorMap *d,
                 return;
             const tile_place tile = place_of(work, index, rank);
             npi_barrier_expect(barrier, SLOT);
-            npi_box_load(mine.slots + slot * SLOT, from, tile.column + (int)slot * SIDE,
-                         tile.row + warpgroup * SIDE, 0, 0, barrier);
+            for (int i = 0; i < BOXES; i++)
+                npi_box_load(mine.slots + slot * SLOT + i * BOX, from,
+                             tile.column + ((int)slot * BOXES + i) * SIDE,
+                             tile.row + warpgroup * SIDE, 0, 0, barrier);
         } else {
             npi_barrier_arrive(barrier);
         }
@@ -162,8 +168,10 @@ __device__ __forceinline__ void serve(uint32_t base, const CUtensorMap *d,
         for (int j = 0; j < SLOTS; j++)
             for (int send = 0; send < SENDS; send++) {
                 npi_barrier_wait(mine.done + place.stage * 8, place.parity);
-                npi_box_store(mine.slots + place.stage * SLOT, send + 1 < SENDS ? beside : d,
-                              tile.column + j * SIDE, tile.row + warpgroup * SIDE, 0, 0);
+                for (int box = 0; box < BOXES; box++)
+                    npi_box_store(
+                        mine.slots + place.stage * SLOT + box * BOX, send + 1 < SENDS ? beside : d,
+                        tile.column + (j * BOXES + box) * SIDE, tile.row + warpgroup * SIDE, 0, 0);
                 npi_bulk_commit();
                 npi_bulk_wait_read<0>();
                 refill(place.stage, i + clusters());
@@ -197,7 +205,7 @@ __device__ __forceinline__ void finish(float (&x)[COLUMNS / 2], uint32_t base,
     typedef std::conditional_t<ADD, __half, T> out;
     const slot_memory mine = slots_of(base, warpgroup);
     const int lane = (int)threadIdx.x % 32, warp = npi_warp(), row = warp % 4 * 16 + lane % 16;
-    const uint32_t in_slot = (uint32_t)row * SIDE * 2, chunk = (uint32_t)lane / 16,
+    const uint32_t in_box = (uint32_t)row * SIDE * 2, chunk = (uint32_t)lane / 16,
                    swizzle = (uint32_t)row % 8;
     const uint32_t *const bias = (const uint32_t *)aside + (tile.column + lane % 4 * 2) / 2;
     float *const sums = (float *)aside;
@@ -205,58 +213,66 @@ __device__ __forceinline__ void finish(float (&x)[COLUMNS / 2], uint32_t base,
     for (int s = 0; s < SLOTS; s++)
 #pragma unroll
         for (int send = KEEP ? 0 : 1; send < 2; send++) {
-            float *const v = x + 32 * s;
-            const uint32_t slot = mine.slots + place.stage * SLOT + in_slot;
-            uint32_t pairs[4][4]; /* of the columns 16 j ..: what came, then what goes */
             npi_barrier_wait(mine.ready + place.stage * 8, place.parity);
-            if constexpr (BACK || ADD)
+#pragma unroll
+            for (int box = 0; box < BOXES; box++) {
+                float *const v = x + (s * BOXES + box) * SIDE / 2;
+                const int column = (s * BOXES + box) * SIDE;
+                const uint32_t at = mine.slots + place.stage * SLOT + box * BOX + in_box;
+                uint32_t pairs[4][4]; /* of columns 16 j ..: what came, then what goes */
+                if constexpr (BACK || ADD)
+#pragma unroll
+                    for (uint32_t j = 0; j < 4; j++)
+                        npi_load_matrices(at + (((2 * j + chunk) ^ swizzle) << 4), pairs[j]);
+                if (!BACK && (!KEEP || send == 0))
+#pragma unroll
+                    for (int j = 0; j < 8; j++) {
+                        const float2 more = npi_two(bias[(column + j * 8) / 2], T());
+#pragma unroll
+                        for (int i = 0; i < 4; i++)
+                            v[4 * j + i] += i % 2 ? more.y : more.x;
+                    }
+                float sum[16];
+#pragma unroll
+                for (int i = 0; i < 16; i++) {
+                    uint32_t &pair = pairs[i / 4][i % 4];
+                    float2 two = make_float2(v[2 * i], v[2 * i + 1]), slope;
+                    if constexpr (BACK) {
+                        const float2 by = npi_two(pair, T());
+                        float *const to = sum + i / 2 * 2;
+                        two.x *= by.x;
+                        two.y *= by.y;
+                        to[0] = i % 2 ? to[0] + two.x : two.x;
+                        to[1] = i % 2 ? to[1] + two.y : two.y;
+                    } else if constexpr (ADD) {
+                        const float2 more = npi_two(pair, out());
+                        two.x += more.x;
+                        two.y += more.y;
+                    } else if (!KEEP) {
+                        two = npi_activate<T>(GELU, two, &slope);
+                    } else if (send == 0) { /* the activated ones go the next time */
+                        const float2 acted = npi_activate<T>(GELU, two, &slope);
+                        v[2 * i] = acted.x;
+                        v[2 * i + 1] = acted.y;
+                        two = slope;
+                    }
+                    pair = npi_pair(two.x, two.y, out());
+                }
 #pragma unroll
                 for (uint32_t j = 0; j < 4; j++)
-                    npi_load_matrices(slot + (((2 * j + chunk) ^ swizzle) << 4), pairs[j]);
-            if (!BACK && (!KEEP || send == 0))
-#pragma unroll
-                for (int j = 0; j < 8; j++) {
-                    const float2 more = npi_two(bias[(s * SIDE + j * 8) / 2], T());
-#pragma unroll
-                    for (int i = 0; i < 4; i++)
-                        v[4 * j + i] += i % 2 ? more.y : more.x;
-                }
-            float sum[16];
-#pragma unroll
-            for (int i = 0; i < 16; i++) {
-                uint32_t &pair = pairs[i / 4][i % 4];
-                float2 two = make_float2(v[2 * i], v[2 * i + 1]);
+                    npi_store_matrices(at + (((2 * j + chunk) ^ swizzle) << 4), pairs[j][0],
+                                       pairs[j][1], pairs[j][2], pairs[j][3]);
                 if constexpr (BACK) {
-                    const float2 f = npi_two(pair, T());
-                    float *const at = sum + i / 2 * 2;
-                    two.x *= npi_act_slope<T>(GELU, f.x);
-                    two.y *= npi_act_slope<T>(GELU, f.y);
-                    at[0] = i % 2 ? at[0] + two.x : two.x;
-                    at[1] = i % 2 ? at[1] + two.y : two.y;
-                } else if constexpr (ADD) {
-                    const float2 more = npi_two(pair, out());
-                    two.x += more.x;
-                    two.y += more.y;
-                } else if (send == 1) {
-                    two.x = npi_activate<T>(GELU, two.x);
-                    two.y = npi_activate<T>(GELU, two.y);
+                    sum_lanes(sum, lane);
+                    *(float2 *)(sums + warp * COLUMNS + column + lane / 4 * 8 + lane % 4 * 2) =
+                        make_float2(sum[0], sum[1]);
                 }
-                pair = npi_pair(two.x, two.y, out());
             }
-#pragma unroll
-            for (uint32_t j = 0; j < 4; j++)
-                npi_store_matrices(slot + (((2 * j + chunk) ^ swizzle) << 4), pairs[j][0],
-                                   pairs[j][1], pairs[j][2], pairs[j][3]);
             npi_fence_async();
             __syncwarp();
             if (lane == 0)
                 npi_barrier_arrive(mine.done + place.stage * 8);
             place.next(SLOTS);
-            if constexpr (BACK) {
-                sum_lanes(sum, lane);
-                *(float2 *)(sums + warp * COLUMNS + s * SIDE + lane / 4 * 8 + lane % 4 * 2) =
-                    make_float2(sum[0], sum[1]);
-            }
         }
     if constexpr (BACK) {
         const int thread = (int)threadIdx.x % 128, from = tile.row + warpgroup * SIDE;
@@ -407,7 +423,7 @@ template <bool GELU> auto kernel_of(const npi_gemm90 *g) {
     case NPI_GEMM90_KEEP:
         return run<__nv_bfloat16, NPI_GEMM90_KEEP, 0, GELU>;
     case NPI_GEMM90_BACK:
-        return run<__nv_bfloat16, NPI_GEMM90_BACK, 1, GELU>;
+        return run<__nv_bfloat16, NPI_GEMM90_BACK, 1, false>;
     case NPI_GEMM90_ADD:
         return g->half ? run<__half, NPI_GEMM90_ADD, 0, false>
                        : run<__nv_bfloat16, NPI_GEMM90_ADD, 0, false>;

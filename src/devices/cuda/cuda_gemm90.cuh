@@ -4,18 +4,17 @@
  *     x = left [rows][inner] right^T   right [columns][inner], or, where `data`, x = left right, right [inner][columns]
  *
  *     NPI_GEMM90_ACT    d = act(x + bias)
- *     NPI_GEMM90_KEEP   d = act(x + bias), beside = x + bias
- *     NPI_GEMM90_BACK   d = x act'(d), whose sums over rows go to `sums`
+ *     NPI_GEMM90_KEEP   d = act(x + bias), beside = act'(x + bias)
+ *     NPI_GEMM90_BACK   d = x d, whose sums over rows go to `sums`
  *     NPI_GEMM90_ADD    d = x + bias + beside, both float16 whatever the factors are
  *
  * Matrices are row-major with a distance between rows (ld, in elements, a multiple of 8), and begin at multiples of 16
  * bytes; sums are float32.  x is not rounded before it is used.
  *
- * How.  Two blocks, a cluster, make 256 rows of 192 columns at a time: each fetches its own 128 rows of `left` and half of
- * what both need of `right`, which the copy engine puts into both.  Two warpgroups of a block multiply 64 rows each.  While
- * one finishes its results the other has the matrix units: nothing but the stages that hold factors ties them together.
- * Results leave through slots of shared memory by the copy engine, and what is combined with them comes into the slots
- * ahead, both by a warp of their own.  A row's bits depend on that row alone. */
+ * How.  Two blocks, a cluster, make 256 rows of 256 columns at a time: each fetches its own 128 rows of `left` and half of
+ * what both need of `right`, which the copy engine puts into both.  Two warpgroups of a block multiply 64 rows each, and
+ * finish them.  Results leave through slots of shared memory by the copy engine, and what is combined with them comes into
+ * the slots ahead, both by a warp of its own.  A row's bits depend on that row alone. */
 #ifndef NPI_CUDA_GEMM90_CUH
 #define NPI_CUDA_GEMM90_CUH
 
@@ -30,7 +29,7 @@ typedef enum npi_gemm90_outlet {
 
 enum {
     NPI_GEMM90_PART = 64,     /* rows that one line of `sums` adds up */
-    NPI_GEMM90_COLUMNS = 8064 /* the most */
+    NPI_GEMM90_COLUMNS = 8192 /* the most */
 };
 
 typedef struct npi_gemm90 {

@@ -188,6 +188,13 @@ static __device__ __forceinline__ uint2 npi_load_shared8(uint32_t from) {
     return value;
 }
 
+static __device__ __forceinline__ void npi_load_shared16(uint32_t from, uint32_t (&to)[4]) {
+    asm volatile("ld.shared.v4.u32 {%0, %1, %2, %3}, [%4];"
+                 : "=r"(to[0]), "=r"(to[1]), "=r"(to[2]), "=r"(to[3])
+                 : "r"(from)
+                 : "memory");
+}
+
 /* Four 8x8 matrices of bf16: lane 8i + j gives the address of row j of matrix i. */
 static __device__ __forceinline__ void npi_store_matrices(uint32_t row, uint32_t a, uint32_t b,
                                                           uint32_t c, uint32_t d) {
