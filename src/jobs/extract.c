@@ -2,11 +2,11 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "base/behind.h"
 #include "base/clock.h"
 #include "base/memory.h"
 #include "data/stream.h"
 #include "io/token_store.h"
-#include "jobs/behind.h"
 #include "jobs/clip_images.h"
 #include "jobs/compute.h"
 #include "jobs/options.h"
