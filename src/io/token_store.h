@@ -11,9 +11,10 @@
  *
  *     writing                                          reading
  *     npi_token_writer_open(folder, &info, resume,     npi_token_store_open(path, &store)
- *                           &writer)                   info = npi_token_store_info(store)
+ *                           chunks, &writer)           info = npi_token_store_info(store)
  *     i = npi_token_writer_missing(writer, 0)          npi_token_store_read(store, i, halves)
  *     npi_token_writer_add(writer, 1, halves)          npi_token_store_close(store)
+ *     npi_token_writer_finish(writer)
  *     npi_token_writer_close(writer) */
 #ifndef NPI_IO_TOKEN_STORE_H
 #define NPI_IO_TOKEN_STORE_H
@@ -73,23 +74,35 @@ NPOS_MUST_CHECK npos_status npi_token_store_identity(const npi_token_store *stor
  * error that names the image. */
 NPOS_MUST_CHECK npos_status npi_token_store_read(npi_token_store *store, int64_t i, uint16_t *out);
 
-/* ---- writing ---- */
+/* ---- writing: one thread calls, full chunks are written by threads of the writer ---- */
 
 typedef struct npi_token_writer npi_token_writer;
 
 /* Makes the folder and its index.  A store that is there is an error unless `resume`; then its index
  * must say the same as `info` (but for the SPEC; the error names what differs), and the chunks that
- * are there are kept.  The folder is locked until the writer is closed: a second one is NPOS_IO.  `info` need not outlive the call. */
+ * are there are kept.  The folder is locked until the writer is closed: a second one is NPOS_IO.  `info` need not
+ * outlive the call.
+ *
+ * The writer has memory for `chunks` chunks, 1 or more: while one is filled the others are summed up and
+ * written side by side, each by a thread of its own.  With 1 the next chunk waits until the one before it
+ * is on the disk.  Of ViT-B/16's tokens a chunk is 256 images of 302,592 bytes: 77 MB, and 390 MB for five,
+ * which keep four threads writing.  The files are the same whatever their number. */
 NPOS_MUST_CHECK npos_status npi_token_writer_open(const char *folder, const npi_token_info *info,
-                                                  bool resume, npi_token_writer **out);
-/* The first image from `from` on whose chunk is not there; the index's `images` when there is none. */
+                                                  bool resume, int chunks, npi_token_writer **out);
+/* The first image from `from` on whose chunk is not there; the index's `images` when there is none.  What this writer
+ * writes is there when add has taken its chunk's memory for another one, or after finish. */
 int64_t npi_token_writer_missing(const npi_token_writer *writer, int64_t from);
-/* Adds the next `count` of the missing images, halves [count][rows][width]; a chunk is written when its
- * last image has come.  After an error the store can be resumed.  More images than are missing are
- * NPOS_INVALID_ARGUMENT. */
+/* Adds the next `count` of the missing images, halves [count][rows][width], which are copied; the writing of
+ * a chunk begins when its last image has come, and add waits while all chunks' memory is being written.
+ * What a write fails with is returned, message and hint included, by the add that would take its memory, or
+ * by finish.  After an error only finish, which returns one again, and close may be called; the store can be
+ * resumed.  More images than are missing are NPOS_INVALID_ARGUMENT. */
 NPOS_MUST_CHECK npos_status npi_token_writer_add(npi_token_writer *writer, int64_t count,
                                                  const uint16_t *halves);
-/* Frees the writer; images of a chunk that is not full are lost.  NULL is accepted. */
+/* Waits until all full chunks are on the disk, which is known only when this returns NPOS_OK. */
+NPOS_MUST_CHECK npos_status npi_token_writer_finish(npi_token_writer *writer);
+/* Waits for what is being written and frees the writer; images of a chunk that is not full are lost, and so
+ * is an error that neither add nor finish has returned.  The newest message stays.  NULL is accepted. */
 void npi_token_writer_close(npi_token_writer *writer);
 
 #endif

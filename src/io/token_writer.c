@@ -9,19 +9,30 @@
 #include <unistd.h>
 #include <xxhash.h>
 
+#include "base/behind.h"
 #include "base/file.h"
 #include "base/memory.h"
 #include "io/token_index.h"
+
+/* Memory of a chunk: filled, then written while others are filled. */
+typedef struct slot {
+    npi_token_writer *writer;
+    npi_behind behind; /* the writing */
+    int64_t number;    /* of the chunk that it wrote last or is writing; -1: none so far */
+    uint16_t *room;    /* [chunk][rows][width] */
+} slot;
 
 struct npi_token_writer {
     char *folder;
     int lock;            /* the folder, open and locked while the writer lives; -1: not */
     npi_token_info info; /* sizes alone */
     uint64_t index;
-    bool *there;    /* [chunks] */
-    int64_t next;   /* image that add takes first */
-    int64_t held;   /* images in `room`, of next's chunk */
-    uint16_t *room; /* [chunk][rows][width] */
+    bool *there;  /* [chunks] */
+    int64_t next; /* image that add takes first */
+    int64_t held; /* images of next's chunk in the slot whose turn it is */
+    int count;    /* of slots, which are filled in turn */
+    int turn;     /* the slot that is filled, or else the one whose writing began first */
+    slot *slots;
 };
 
 /* The index that is there says the same as the one that would be written. */
@@ -120,7 +131,7 @@ static npos_status lock_folder(npi_token_writer *writer) {
 }
 
 npos_status npi_token_writer_open(const char *folder, const npi_token_info *info, bool resume,
-                                  npi_token_writer **out) {
+                                  int chunks, npi_token_writer **out) {
     npi_token_writer *writer;
     npos_status status;
     *out = NULL;
@@ -128,16 +139,23 @@ npos_status npi_token_writer_open(const char *folder, const npi_token_info *info
     writer->lock = -1;
     writer->info = (npi_token_info){
         .images = info->images, .rows = info->rows, .width = info->width, .chunk = info->chunk};
-    int64_t chunks = npi_token_chunks(info);
+    int64_t all = npi_token_chunks(info);
+    int count = chunks < all ? chunks : (int)all;
     NPI_TRY_GOTO(npi_strdup(&writer->folder, folder), fail);
-    NPI_TRY_GOTO(npi_alloc(&writer->there, (size_t)chunks, sizeof *writer->there, "chunks"), fail);
-    NPI_TRY_GOTO(npi_alloc(&writer->room, (size_t)info->chunk, npi_token_image_bytes(info),
-                           "a chunk of tokens"),
-                 fail);
+    NPI_TRY_GOTO(npi_alloc(&writer->there, (size_t)all, sizeof *writer->there, "chunks"), fail);
+    NPI_TRY_GOTO(npi_alloc(&writer->slots, (size_t)count, sizeof *writer->slots, "chunks"), fail);
+    for (; writer->count < count; writer->count++) {
+        slot *s = &writer->slots[writer->count];
+        s->writer = writer;
+        s->number = -1;
+        NPI_TRY_GOTO(npi_alloc(&s->room, (size_t)info->chunk, npi_token_image_bytes(info),
+                               "a chunk of tokens"),
+                     fail);
+    }
     NPI_TRY_GOTO(npi_make_folders(folder), fail);
     NPI_TRY_GOTO(lock_folder(writer), fail);
     NPI_TRY_GOTO(start_index(writer, info, resume), fail);
-    for (int64_t i = 0; i < chunks; i++)
+    for (int64_t i = 0; i < all; i++)
         NPI_TRY_GOTO(look(writer, i, &writer->there[i]), fail);
     writer->next = npi_token_writer_missing(writer, 0);
     *out = writer;
@@ -154,26 +172,37 @@ int64_t npi_token_writer_missing(const npi_token_writer *writer, int64_t from) {
     return from < info->images ? from : info->images;
 }
 
-static npos_status write_chunk(npi_token_writer *writer, int64_t number, const uint16_t *tokens) {
+/* npi_behind_fn, beside others: of the writer it reads what never changes. */
+static npos_status write_chunk(void *context) {
+    const slot *s = context;
+    const npi_token_writer *writer = s->writer;
     npi_atomic file;
     char *path;
-    int64_t images = npi_token_chunk_images(&writer->info, number);
+    int64_t images = npi_token_chunk_images(&writer->info, s->number);
     size_t bytes = (size_t)images * npi_token_image_bytes(&writer->info);
     npi_token_header header = {.magic = NPI_TOKEN_MAGIC,
-                               .number = (uint64_t)number,
+                               .number = (uint64_t)s->number,
                                .images = (uint64_t)images,
                                .image_bytes = npi_token_image_bytes(&writer->info),
-                               .sum = XXH3_64bits(tokens, bytes),
+                               .sum = XXH3_64bits(s->room, bytes),
                                .index = writer->index};
-    NPI_TRY(npi_token_chunk_path(writer->folder, number, &path));
+    NPI_TRY(npi_token_chunk_path(writer->folder, s->number, &path));
     npos_status status = npi_atomic_open(&file, path);
     if (status == NPOS_OK) {
         fwrite(&header, sizeof header, 1, file.stream); /* commit finds the stream's error */
-        fwrite(tokens, 1, bytes, file.stream);
+        fwrite(s->room, 1, bytes, file.stream);
         status = npi_atomic_commit(&file);
     }
     npi_free(path);
     return status;
+}
+
+/* The slot's chunk, if it has one, is on the disk; a slot whose write has failed is never free again. */
+static npos_status settle(slot *s) {
+    NPI_TRY(npi_behind_wait(&s->behind));
+    if (s->number >= 0)
+        s->writer->there[s->number] = true;
+    return NPOS_OK;
 }
 
 npos_status npi_token_writer_add(npi_token_writer *writer, int64_t count, const uint16_t *halves) {
@@ -184,39 +213,45 @@ npos_status npi_token_writer_add(npi_token_writer *writer, int64_t count, const 
             return npi_fail(NPOS_INVALID_ARGUMENT,
                             "%s: %" PRId64 " images more than the %" PRId64 " of its index",
                             writer->folder, count, info->images);
+        slot *s = &writer->slots[writer->turn];
+        if (writer->held == 0)
+            NPI_TRY(settle(s));
         int64_t number = writer->next / info->chunk, all = npi_token_chunk_images(info, number);
         int64_t more = all - writer->held < count ? all - writer->held : count;
-        const uint16_t *tokens =
-            more == all ? halves : writer->room; /* a whole one is not copied */
-        if (tokens == writer->room)
-            memcpy(writer->room + (size_t)writer->held * image, halves,
-                   (size_t)more * image * sizeof *halves);
+        memcpy(s->room + (size_t)writer->held * image, halves,
+               (size_t)more * image * sizeof *halves);
         writer->held += more;
         writer->next += more;
         halves += (size_t)more * image;
         count -= more;
         if (writer->held < all)
             continue;
-        npos_status status = write_chunk(writer, number, tokens);
-        if (status != NPOS_OK) { /* the chunk is whole in memory: it is missing, no more */
-            writer->next -= writer->held;
-            writer->held = 0;
-            return status;
-        }
-        writer->there[number] = true;
+        s->number = number;
+        NPI_TRY(npi_behind_run(&s->behind, write_chunk, s));
+        writer->turn = (writer->turn + 1) % writer->count;
         writer->held = 0;
         writer->next = npi_token_writer_missing(writer, writer->next);
     }
     return NPOS_OK;
 }
 
+npos_status npi_token_writer_finish(npi_token_writer *writer) {
+    for (int i = 0; i < writer->count; i++)
+        NPI_TRY(settle(&writer->slots[(writer->turn + i) % writer->count]));
+    return NPOS_OK;
+}
+
 void npi_token_writer_close(npi_token_writer *writer) {
     if (!writer)
         return;
+    for (int i = 0; i < writer->count; i++) {
+        npi_behind_join(&writer->slots[i].behind);
+        npi_free(writer->slots[i].room);
+    }
     if (writer->lock >= 0)
         close(writer->lock);
+    npi_free(writer->slots);
     npi_free(writer->folder);
     npi_free(writer->there);
-    npi_free(writer->room);
     npi_free(writer);
 }

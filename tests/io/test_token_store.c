@@ -6,6 +6,7 @@
 #include <sys/resource.h>
 #include <sys/stat.h>
 #include <sys/wait.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "base/file.h"
@@ -13,7 +14,7 @@
 #include "io/token_store.h"
 #include "tensor/dtype.h"
 
-enum { IMAGES = 11, ROWS = 5, WIDTH = 4, NUMBERS = ROWS * WIDTH, CHUNK = 4 };
+enum { IMAGES = 11, ROWS = 5, WIDTH = 4, NUMBERS = ROWS * WIDTH, CHUNK = 4, AT_ONCE = 3 };
 
 /* As tests/golden/make_tokens.py. */
 static uint16_t number(int64_t image, int k) {
@@ -59,9 +60,11 @@ static npos_status add(npi_token_writer *writer, int64_t most) {
 static npos_status write_store(const char *folder, bool resume, int64_t most) {
     npi_token_writer *writer;
     npi_token_info info = make_info();
-    npos_status status = npi_token_writer_open(folder, &info, resume, &writer);
+    npos_status status = npi_token_writer_open(folder, &info, resume, AT_ONCE, &writer);
     if (status == NPOS_OK)
         status = add(writer, most);
+    if (status == NPOS_OK)
+        status = npi_token_writer_finish(writer);
     npi_token_writer_close(writer);
     return status;
 }
@@ -163,7 +166,7 @@ static void a_stopped_store_goes_on(void **state) {
             assert_non_null(strstr(npos_error_hint(), "--resume"));
         }
         info.spec = "elsewhere/cats#train"; /* the same images in another place */
-        CHECK_OK(npi_token_writer_open(folder, &info, true, &writer));
+        CHECK_OK(npi_token_writer_open(folder, &info, true, AT_ONCE, &writer));
         assert_int_equal(npi_token_writer_missing(writer, 0),
                          stop == IMAGES ? IMAGES : stop / CHUNK * CHUNK);
         CHECK_OK(add(writer, IMAGES));
@@ -180,16 +183,87 @@ static void one_writer_at_a_time(void **state) {
     char *folder = check_folder();
     npi_token_writer *writer, *second;
     npi_token_info info = make_info();
-    CHECK_OK(npi_token_writer_open(folder, &info, true, &writer));
-    CHECK_FAILS(npi_token_writer_open(folder, &info, true, &second), NPOS_IO,
+    CHECK_OK(npi_token_writer_open(folder, &info, true, AT_ONCE, &writer));
+    CHECK_FAILS(npi_token_writer_open(folder, &info, true, AT_ONCE, &second), NPOS_IO,
                 "another extraction is writing to it");
     assert_null(second);
     CHECK_OK(add(writer, IMAGES));
     npi_token_writer_close(writer);
     assert_whole(folder);
-    CHECK_OK(npi_token_writer_open(folder, &info, true, &second));
+    CHECK_OK(npi_token_writer_open(folder, &info, true, AT_ONCE, &second));
     npi_token_writer_close(second);
     check_remove(folder);
+}
+
+/* 0 where no part of a chunk is left in the folder. */
+static int look_for_parts(const char *folder) {
+    char command[700];
+    snprintf(command, sizeof command, "! ls '%s' | grep -q tmp-", folder);
+    return system(command);
+}
+
+static void assert_same_store(const char *a, const char *b) {
+    char command[1500];
+    snprintf(command, sizeof command, "diff -r '%s' '%s'", a, b);
+    assert_int_equal(system(command), 0);
+}
+
+/* However many chunks are written at once, and however the images come: the same files. */
+static void chunks_are_written_side_by_side(void **state) {
+    (void)state;
+    char *folder = check_folder(), one[600], many[600];
+    uint16_t images[IMAGES * NUMBERS];
+    npi_token_info info = make_info();
+    for (int64_t i = 0; i < IMAGES; i++)
+        fill(i, images + i * NUMBERS);
+    snprintf(one, sizeof one, "%s/one", folder);
+    CHECK_OK(write_store(one, false, IMAGES));
+    assert_whole(one);
+    for (int chunks = 1; chunks <= 5; chunks++)
+        for (int64_t batch = 1; batch <= IMAGES; batch++) {
+            npi_token_writer *writer;
+            snprintf(many, sizeof many, "%s/%d-%d", folder, chunks, (int)batch);
+            CHECK_OK(npi_token_writer_open(many, &info, false, chunks, &writer));
+            for (int64_t i = 0; i < IMAGES; i += batch) {
+                int64_t count = IMAGES - i < batch ? IMAGES - i : batch;
+                CHECK_OK(npi_token_writer_add(writer, count, images + i * NUMBERS));
+            }
+            CHECK_OK(npi_token_writer_finish(writer));
+            assert_int_equal(npi_token_writer_missing(writer, 0), IMAGES);
+            npi_token_writer_close(writer);
+            assert_same_store(one, many);
+        }
+    check_remove(folder);
+}
+
+/* A folder where a chunk belongs: whoever comes first, add or finish, tells it, and finish tells it again. */
+static void a_write_that_fails_behind_is_told(void **state) {
+    (void)state;
+    for (int chunks = 1; chunks <= 4; chunks++)
+        for (int bad = 0; bad < 3; bad++) {
+            char *folder = check_folder(), path[600], name[16];
+            npi_token_writer *writer;
+            npi_token_info info = make_info();
+            snprintf(name, sizeof name, "%05d.tok", bad);
+            snprintf(path, sizeof path, "%s/%s", folder, name);
+            assert_int_equal(mkdir(path, 0777), 0);
+            CHECK_OK(npi_token_writer_open(folder, &info, false, chunks, &writer));
+            npos_status status = add(writer, IMAGES);
+            if (bad + chunks < 3) /* its memory is needed again */
+                assert_int_equal(status, NPOS_IO);
+            else
+                CHECK_FAILS(npi_token_writer_finish(writer), NPOS_IO, name);
+            assert_non_null(strstr(npos_error_message(), "cannot write: is a folder"));
+            CHECK_FAILS(npi_token_writer_finish(writer), NPOS_IO, name);
+            assert_int_equal(npi_token_writer_missing(writer, 0), bad * CHUNK);
+            npi_token_writer_close(writer);
+            assert_non_null(strstr(npos_error_message(), name)); /* it stays the newest */
+            assert_int_equal(look_for_parts(folder), 0);
+            assert_int_equal(rmdir(path), 0);
+            CHECK_OK(write_store(folder, true, IMAGES));
+            assert_whole(folder);
+            check_remove(folder);
+        }
 }
 
 static void a_killed_writer_leaves_whole_chunks(void **state) {
@@ -219,33 +293,61 @@ static void a_killed_writer_leaves_whole_chunks(void **state) {
     check_remove(folder);
 }
 
+/* Killed at any time, with several chunks in work. */
+static void a_writer_that_is_killed_within_is_resumed(void **state) {
+    (void)state;
+    for (int kills = 0; kills < 20; kills++) {
+        char *folder = check_folder();
+        pid_t child = fork();
+        assert_true(child >= 0);
+        if (child == 0)
+            _exit(write_store(folder, true, IMAGES) != NPOS_OK);
+        nanosleep(&(struct timespec){.tv_nsec = kills * 100000}, NULL);
+        kill(child, SIGKILL);
+        assert_int_equal(waitpid(child, NULL, 0), child);
+        CHECK_OK(write_store(folder, true, IMAGES));
+        assert_whole(folder);
+        check_remove(folder);
+    }
+}
+
 /* A limit on the size of files stands for a disk without room. */
 static void a_full_disk_loses_nothing(void **state) {
     (void)state;
-    char *folder = check_folder();
-    int how;
-    npi_token_writer *writer;
-    npi_token_info info = make_info();
-    info.chunk = 2 * IMAGES; /* one chunk, larger than the index */
-    pid_t child = fork();
-    assert_true(child >= 0);
-    if (child == 0) {
-        bool right = npi_token_writer_open(folder, &info, false, &writer) == NPOS_OK;
-        signal(SIGXFSZ, SIG_IGN);
-        setrlimit(RLIMIT_FSIZE, &(struct rlimit){400, 400});
-        right = right && add(writer, IMAGES) == NPOS_IO &&
-                strstr(npos_error_message(), "00000.tok: cannot write") &&
-                npi_token_writer_missing(writer, 0) == 0;
-        _exit(right ? 0 : 1);
+    static const struct {
+        int chunk; /* one chunk that is larger than the index; or several, behind one another */
+        rlim_t bytes;
+    } cases[] = {{2 * IMAGES, 400}, {CHUNK, 100}};
+    for (int i = 0; i < 2; i++) {
+        char *folder = check_folder();
+        int how;
+        npi_token_writer *writer;
+        npi_token_info info = make_info();
+        info.chunk = cases[i].chunk;
+        pid_t child = fork();
+        assert_true(child >= 0);
+        if (child == 0) {
+            bool right = npi_token_writer_open(folder, &info, false, AT_ONCE, &writer) == NPOS_OK;
+            signal(SIGXFSZ, SIG_IGN);
+            setrlimit(RLIMIT_FSIZE, &(struct rlimit){cases[i].bytes, cases[i].bytes});
+            right = right && add(writer, IMAGES) == NPOS_OK &&
+                    npi_token_writer_finish(writer) == NPOS_IO;
+            npi_token_writer_close(writer);
+            right = right && strstr(npos_error_message(), "00000.tok: cannot write") &&
+                    strstr(npos_error_hint(), "size of files");
+            _exit(right ? 0 : 1);
+        }
+        assert_int_equal(waitpid(child, &how, 0), child);
+        assert_true(WIFEXITED(how) && WEXITSTATUS(how) == 0);
+        assert_false(npi_is_file(check_path(folder, "00000.tok")));
+        assert_int_equal(look_for_parts(folder), 0);
+        CHECK_OK(npi_token_writer_open(folder, &info, true, AT_ONCE, &writer));
+        assert_int_equal(npi_token_writer_missing(writer, 0), 0);
+        CHECK_OK(add(writer, IMAGES));
+        npi_token_writer_close(writer);
+        assert_whole(folder);
+        check_remove(folder);
     }
-    assert_int_equal(waitpid(child, &how, 0), child);
-    assert_true(WIFEXITED(how) && WEXITSTATUS(how) == 0);
-    assert_false(npi_is_file(check_path(folder, "00000.tok")));
-    CHECK_OK(npi_token_writer_open(folder, &info, true, &writer));
-    CHECK_OK(add(writer, IMAGES));
-    npi_token_writer_close(writer);
-    assert_whole(folder);
-    check_remove(folder);
 }
 
 static void change_byte(const char *path, long at) {
@@ -282,7 +384,7 @@ static void damage_is_named(void **state) {
     assert_non_null(strstr(npos_error_hint(), "from image 4 on"));
     npi_token_writer *writer;
     npi_token_info info = make_info();
-    CHECK_OK(npi_token_writer_open(folder, &info, true, &writer));
+    CHECK_OK(npi_token_writer_open(folder, &info, true, AT_ONCE, &writer));
     assert_int_equal(npi_token_writer_missing(writer, 0), CHUNK);
     assert_int_equal(npi_token_writer_missing(writer, 2 * CHUNK), IMAGES);
     CHECK_OK(add(writer, IMAGES));
@@ -348,12 +450,12 @@ static void a_resume_with_something_else_is_refused(void **state) {
     CHECK_OK(write_store(folder, false, CHUNK));
     npi_token_info info = make_info();
     info.model++;
-    CHECK_FAILS(npi_token_writer_open(folder, &info, true, &writer), NPOS_INVALID_ARGUMENT,
+    CHECK_FAILS(npi_token_writer_open(folder, &info, true, AT_ONCE, &writer), NPOS_INVALID_ARGUMENT,
                 "'model'");
     assert_non_null(strstr(npos_error_hint(), "other weights"));
     info = make_info();
     info.images--;
-    CHECK_FAILS(npi_token_writer_open(folder, &info, true, &writer), NPOS_INVALID_ARGUMENT,
+    CHECK_FAILS(npi_token_writer_open(folder, &info, true, AT_ONCE, &writer), NPOS_INVALID_ARGUMENT,
                 "'images' is 11 there and would now be 10");
     check_remove(folder);
 }
@@ -367,7 +469,7 @@ static void tokens_must_be_finite(void **state) {
     fill(0, image);
     image[7] = 0x7e00;
     info.images = 1;
-    CHECK_OK(npi_token_writer_open(folder, &info, false, &writer));
+    CHECK_OK(npi_token_writer_open(folder, &info, false, AT_ONCE, &writer));
     CHECK_OK(npi_token_writer_add(writer, 1, image));
     npi_token_writer_close(writer);
     CHECK_FAILS(read_image(folder, 0, image), NPOS_BAD_DATA,
@@ -453,12 +555,13 @@ static void write_changed(const char *folder, const char *spec, int32_t label, i
     changed[2] = label;
     info.labels = changed;
     info.spec = (char *)(uintptr_t)spec;
-    CHECK_OK(npi_token_writer_open(folder, &info, false, &writer));
+    CHECK_OK(npi_token_writer_open(folder, &info, false, AT_ONCE, &writer));
     for (int64_t i = 0; i < IMAGES; i++) {
         uint16_t image[NUMBERS];
         fill(i == 7 ? first : i, image);
         CHECK_OK(npi_token_writer_add(writer, 1, image));
     }
+    CHECK_OK(npi_token_writer_finish(writer));
     npi_token_writer_close(writer);
 }
 
@@ -518,7 +621,10 @@ int main(void) {
         cmocka_unit_test(threads_read_at_once),
         cmocka_unit_test(a_stopped_store_goes_on),
         cmocka_unit_test(one_writer_at_a_time),
+        cmocka_unit_test(chunks_are_written_side_by_side),
+        cmocka_unit_test(a_write_that_fails_behind_is_told),
         cmocka_unit_test(a_killed_writer_leaves_whole_chunks),
+        cmocka_unit_test(a_writer_that_is_killed_within_is_resumed),
         cmocka_unit_test(a_full_disk_loses_nothing),
         cmocka_unit_test(damage_is_named),
         cmocka_unit_test(an_index_that_lies_is_refused),

@@ -1,6 +1,7 @@
 /* npos_extract on tiny CLIP models (tests/golden/make_clip.py): the tokens finish to what the whole tower
  * says, do not depend on the batch, and a stopped extraction ends as an undisturbed one. */
 #include <signal.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include "base/file.h"
@@ -196,6 +197,24 @@ static void a_chunk_that_was_deleted_is_made_again(void **state) {
     check_remove(folder);
 }
 
+/* The last chunk is written behind all that is computed: its error ends the extraction, which says how to go on. */
+static void a_chunk_that_cannot_be_written_is_told(void **state) {
+    (void)state;
+    char *folder = check_folder();
+    write_images(folder);
+    CHECK_OK(npos_extract(&make_job(folder, "cpu", "whole")->options));
+    job *j = make_job(folder, "cpu", "b");
+    CHECK_OK(npi_make_folders(check_path(folder, "b/00001.tok")));
+    CHECK_FAILS(npos_extract(&j->options), NPOS_IO, "00001.tok: cannot write: is a folder");
+    const char *hint = strstr(npos_error_hint(), "--resume");
+    assert_true(hint && !strstr(hint + 1, "--resume"));
+    assert_int_equal(rmdir(check_path(folder, "b/00001.tok")), 0);
+    j->options.resume = 1;
+    CHECK_OK(npos_extract(&j->options));
+    assert_same_store(folder, "whole", "b");
+    check_remove(folder);
+}
+
 /* A copy of the tiny model whose tensor `name` is filled with `value`. */
 static void spoil(job *j, const char *name, float value) {
     char path[1200], config[1200], *text;
@@ -334,6 +353,7 @@ int main(void) {
         cmocka_unit_test(tokens_do_not_depend_on_the_batch),
         cmocka_unit_test(a_stopped_extraction_goes_on),
         cmocka_unit_test(a_chunk_that_was_deleted_is_made_again),
+        cmocka_unit_test(a_chunk_that_cannot_be_written_is_told),
         cmocka_unit_test(wrong_input_is_named),
         cmocka_unit_test(broken_images_are_left_out),
         cmocka_unit_test(statistics_are_the_models),

@@ -124,11 +124,12 @@ static void write_unlabelled(const char *folder, const char *to) {
     memcpy(labels, info.labels, sizeof labels);
     labels[IMAGES - 1] = -1;
     info.labels = labels;
-    CHECK_OK(npi_token_writer_open(to, &info, false, &writer));
+    CHECK_OK(npi_token_writer_open(to, &info, false, 1, &writer));
     for (int i = 0; i < IMAGES; i++) {
         CHECK_OK(npi_token_store_read(store, i, halves));
         CHECK_OK(npi_token_writer_add(writer, 1, halves));
     }
+    CHECK_OK(npi_token_writer_finish(writer));
     npi_token_writer_close(writer);
     npi_token_store_close(store);
 }

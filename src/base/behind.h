@@ -1,16 +1,16 @@
-/* jobs/behind.h - one piece of work at a time on a thread of its own, while the caller prepares the next.
+/* base/behind.h - one piece of work at a time on a thread of its own, while the caller prepares the next.
  *
  *     npi_behind behind = {0};
  *     for each piece:
  *         ... prepare slot i % 2 ...
  *         NPI_TRY_GOTO(npi_behind_run(&behind, work, context), done);     waits for the piece before it
  *     status = npi_behind_wait(&behind);
- *     done: (void)!npi_behind_wait(&behind);
+ *     done: npi_behind_join(&behind);
  *
  * What a piece of work fails with is what the next call returns, message and hint included; after it nothing more is
  * begun. */
-#ifndef NPI_JOBS_BEHIND_H
-#define NPI_JOBS_BEHIND_H
+#ifndef NPI_BASE_BEHIND_H
+#define NPI_BASE_BEHIND_H
 
 #include <pthread.h>
 #include <stdbool.h>
@@ -32,5 +32,8 @@ typedef struct npi_behind {
 NPOS_MUST_CHECK npos_status npi_behind_run(npi_behind *behind, npi_behind_fn *work, void *context);
 /* Waits for the newest piece; at rest it returns at once. */
 NPOS_MUST_CHECK npos_status npi_behind_wait(npi_behind *behind);
+/* The same, but what it fails with is left to a later npi_behind_wait: for cleaning up behind an error, whose message
+ * stays. */
+void npi_behind_join(npi_behind *behind);
 
 #endif

@@ -1,5 +1,5 @@
 /* Work behind the caller: in order, one at a time, its error in the caller's words. */
-#include "jobs/behind.h"
+#include "base/behind.h"
 
 #include "check.h"
 
@@ -43,6 +43,9 @@ static void a_failure_is_told_and_ends_it(void **state) {
     CHECK_FAILS(npi_behind_run(&behind, work, &c), NPOS_IO, "piece 2: no room");
     CHECK_FAILS(npi_behind_wait(&behind), NPOS_IO, "piece 2: no room");
     assert_int_equal(c.seen, 2);
+    (void)npi_fail(NPOS_BAD_DATA, "something else");
+    npi_behind_join(&behind);
+    assert_string_equal(npos_error_message(), "something else");
 }
 
 int main(void) {

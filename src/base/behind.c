@@ -1,4 +1,4 @@
-#include "jobs/behind.h"
+#include "base/behind.h"
 
 #include <stdio.h>
 
@@ -12,10 +12,14 @@ static void *run(void *argument) {
     return NULL;
 }
 
-npos_status npi_behind_wait(npi_behind *b) {
+void npi_behind_join(npi_behind *b) {
     if (b->running)
         pthread_join(b->thread, NULL);
     b->running = false;
+}
+
+npos_status npi_behind_wait(npi_behind *b) {
+    npi_behind_join(b);
     return b->status == NPOS_OK ? NPOS_OK
                                 : npi_hint(npi_fail(b->status, "%s", b->message), "%s", b->hint);
 }
