@@ -28,11 +28,7 @@ typedef struct npi_attention {
     const void *da;  /* as a */
     float *delta;    /* as lse: room of backward */
     void *dqkv;      /* as qkv; of rows that do not ask dq is not written */
-    float *sums; /* [n][3][heads][head], where npi_attention_sums: of dqkv's rows before rounding */
 } npi_attention;
-
-/* Whether backward of 16-bit types makes sums. */
-bool npi_attention_sums(const npi_attention *p);
 
 /* T: float, __half or __nv_bfloat16, the type of all void pointers above. */
 template <typename T> npos_status npi_attention_forward(npi_device *dev, const npi_attention *p);

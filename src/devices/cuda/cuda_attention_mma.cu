@@ -264,35 +264,6 @@ __global__ void __launch_bounds__(THREADS, 2) forward_kernel(npi_attention p) {
 
 #ifdef NPI_HAS_MMA
 
-/* Adds sums of 16 rows from `first` on, times `factor`, to the warp's sums of columns. */
-__device__ __forceinline__ void add_columns(float *to, const float (&sum)[8][4], float factor,
-                                            int first, int t) {
-    const int lane = (int)threadIdx.x % 32, row = first + lane / 4;
-#pragma unroll
-    for (int j = 0; j < 8; j++)
-#pragma unroll
-        for (int e = 0; e < 2; e++) {
-            float column = (row < t ? sum[j][e] : 0.0f) + (row + 8 < t ? sum[j][2 + e] : 0.0f);
-#pragma unroll
-            for (int offset = 4; offset < 32; offset *= 2)
-                column += __shfl_xor_sync(0xffffffffu, column, offset);
-            if (lane < 4)
-                to[8 * j + 2 * lane + e] += factor * column;
-        }
-}
-
-/* The block's sums of the columns of part 0, 1, 2 (dq, dk, dv), after all of its warps' tiles. */
-__device__ __forceinline__ void store_columns(const npi_attention &p, const work &w, int part,
-                                              const float (&of_warp)[WARPS][HEAD]) {
-    __syncthreads();
-    const int column = (int)threadIdx.x;
-    float all = 0.0f;
-    for (int i = 0; column < HEAD && i < WARPS; i++)
-        all += of_warp[i][column];
-    if (column < HEAD)
-        p.sums[(w.sequence * 3 + part) * w.width + w.head * HEAD + column] = all;
-}
-
 /* Zeros for 16 keys' gradients of scores, from key `first` on, that there are not or that the rows from `row` on do not
  * see. */
 __device__ __forceinline__ void hide(float (&d)[2][4], int first, int t, int row) {
@@ -313,9 +284,6 @@ template <typename T>
 __global__ void __launch_bounds__(THREADS, 2) queries_kernel(npi_attention p) {
 #ifdef NPI_HAS_MMA
     extern __shared__ __align__(16) uint8_t raw[];
-    __shared__ float columns[WARPS][HEAD];
-    for (int i = (int)threadIdx.x; i < WARPS * HEAD; i += THREADS)
-        columns[0][i] = 0.0f;
     const work w = my_work(p);
     const uint32_t keys = mma_shared(raw),
                    values = keys + (uint32_t)min(STAGE, (p.t + 15) & ~15) * STEP * 2;
@@ -389,11 +357,7 @@ __global__ void __launch_bounds__(THREADS, 2) queries_kernel(npi_attention p) {
         if (tile >= tiles)
             continue;
         store_rows(sum, factor, (T *)p.dqkv + part_at<T>(p, w, 0, 0), step, tile * 16, p.t);
-        if (p.sums)
-            add_columns(columns[warp], sum, MMA_SCALE, tile * 16, p.t);
     }
-    if (p.sums)
-        store_columns(p, w, 0, columns);
 #endif
 }
 
@@ -402,9 +366,6 @@ template <typename T> __global__ void __launch_bounds__(THREADS, 2) keys_kernel(
 #ifdef NPI_HAS_MMA
     extern __shared__ __align__(16) uint8_t raw[];
     __shared__ float2 of_query[STAGE]; /* lse log2(e), delta */
-    __shared__ float columns[2][WARPS][HEAD];
-    for (int i = (int)threadIdx.x; i < 2 * WARPS * HEAD; i += THREADS)
-        columns[0][0][i] = 0.0f;
     const work w = my_work(p);
     const uint32_t queries = mma_shared(raw),
                    gradients = queries + (uint32_t)min(STAGE, (p.t + 15) & ~15) * STEP * 2;
@@ -462,15 +423,7 @@ template <typename T> __global__ void __launch_bounds__(THREADS, 2) keys_kernel(
             continue;
         store_rows(dk, scale, (T *)p.dqkv + part_at<T>(p, w, 0, 1), step, tile * 16, p.t);
         store_rows(dv, one, (T *)p.dqkv + part_at<T>(p, w, 0, 2), step, tile * 16, p.t);
-        if (!p.sums)
-            continue;
-        add_columns(columns[0][warp], dk, MMA_SCALE, tile * 16, p.t);
-        add_columns(columns[1][warp], dv, 1.0f, tile * 16, p.t);
     }
-    if (!p.sums)
-        return;
-    store_columns(p, w, 1, columns[0]);
-    store_columns(p, w, 2, columns[1]);
 #endif
 }
 
@@ -491,10 +444,6 @@ npos_status launch(npi_device *dev, const npi_attention *p, void (*kernel)(npi_a
 template <typename T>
 npos_status npi_attention_mma_forward(npi_device *dev, const npi_attention *p) {
     return launch(dev, p, forward_kernel<T>);
-}
-
-bool npi_attention_sums(const npi_attention *p) {
-    return p->head == HEAD && p->rows == p->t && p->t <= ROUNDS * WARPS * 16; /* one block a head */
 }
 
 template <typename T>

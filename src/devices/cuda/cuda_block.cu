@@ -48,7 +48,7 @@ typedef struct block_room {
     char *y, *added;
     /* scratch of backward */
     char *dnorm, *da, *dqkv;
-    float *delta, *partial, *sums;
+    float *delta, *partial;
 } block_room;
 
 struct npi_block {
@@ -132,7 +132,6 @@ static size_t place_backward(const npi_block *b, char *base, block_room *r) {
     r->dqkv = p.take(3 * all * width * e);
     r->delta = (float *)p.take(some * (size_t)d->heads * sizeof(float));
     r->partial = (float *)p.take(std::max({of_rows, of_parts, of_weights}) * sizeof(float));
-    r->sums = (float *)p.take(n * 3 * width * sizeof(float));
     return p.used;
 }
 
@@ -494,27 +493,34 @@ static npos_status mlp_back(npi_block *b, const block_room *r, int some, T *dz,
     return npi_cuda_launched(dev, "block backward");
 }
 
-/* From dqkv, and its rows' sums where they are there, to the gradients of the first layer and norm. */
+/* The bias of q, k and v, which come after out_bias.  A bias of the keys moves all scores of a row alike, and weights of a
+ * row add up to 1: with these in the sums over all rows, no gradient is left for keys, and for values da's, dy W_out. */
 template <typename T>
-static npos_status qkv_back(npi_block *b, const block_room *r, int n, bool sums,
-                            const npi_block_params *p, const npi_block_params *grads) {
+static npos_status qkv_bias_back(npi_block *b, const block_room *r, int n,
+                                 const npi_block_params *p, const npi_block_params *grads) {
     npi_device *dev = b->dev;
+    const npi_block_desc *d = &b->desc;
+    const int w = d->width, asking = n * b->rows;
+    const int64_t step = (int64_t)3 * w * (d->first_only ? d->t : 1);
+    NPI_TRY(sum_rows(dev, asking, w, step, (const T *)r->dqkv, r->partial, grads->qkv_bias));
+    CUDA_TRY("bias of keys", cudaMemsetAsync(grads->qkv_bias + w, 0, (size_t)w * sizeof(float),
+                                             npi_cuda_stream(dev)));
+    return row_product(dev, w, w, grads->out_bias, p->out_weight, grads->qkv_bias + 2 * w);
+}
+
+/* From dqkv to the gradients of the first layer and norm. */
+template <typename T>
+static npos_status qkv_back(npi_block *b, const block_room *r, int n, const npi_block_params *p,
+                            const npi_block_params *grads) {
     const npi_block_desc *d = &b->desc;
     const int w = d->width, all = n * d->t;
     const T *dqkv = (const T *)r->dqkv;
-    const int64_t square = (int64_t)w * w;
-    if (d->first_only) {
-        NPI_TRY(sum_rows(dev, n, w, (int64_t)3 * d->t * w, dqkv, r->partial, grads->qkv_bias));
-        NPI_TRY(sum_rows(dev, all, 2 * w, 3 * w, dqkv + w, r->partial, grads->qkv_bias + w));
+    NPI_TRY(qkv_bias_back<T>(b, r, n, p, grads));
+    if (d->first_only)
         NPI_TRY(npi_gemm_run(b->products[W_Q], n, dqkv, r->xh, NULL, NULL, grads->qkv_weight));
-        NPI_TRY(npi_gemm_run(b->products[W_KV], all, dqkv + w, r->xh, NULL, NULL,
-                             grads->qkv_weight + square));
-    } else {
-        NPI_TRY(sums ? npi_finish_columns(dev, n, 3 * w, 0, r->sums, grads->qkv_bias, NULL)
-                     : sum_rows(dev, all, 3 * w, 3 * w, dqkv, r->partial, grads->qkv_bias));
-        NPI_TRY(npi_gemm_run(b->products[W_KV], all, dqkv, r->xh, NULL, NULL, grads->qkv_weight));
-    }
-    return unfold(dev, 3 * w, w, p->qkv_weight, p->ln1_gamma, p->ln1_beta, grads->qkv_bias,
+    NPI_TRY(npi_gemm_run(b->products[W_KV], all, dqkv + (d->first_only ? w : 0), r->xh, NULL, NULL,
+                         grads->qkv_weight + (d->first_only ? (int64_t)w * w : 0)));
+    return unfold(b->dev, 3 * w, w, p->qkv_weight, p->ln1_gamma, p->ln1_beta, grads->qkv_bias,
                   grads->qkv_weight, r->partial, grads->ln1_gamma, grads->ln1_beta);
 }
 
@@ -532,11 +538,9 @@ static npos_status backward_as(npi_block *b, npi_tokens dz, const npi_block_para
     NPI_TRY(sum_rows(dev, some, w, w, dy, r.partial, grads->out_bias));
     NPI_TRY(npi_gemm_run(b->products[W_OUT], some, dy, r.a, NULL, NULL, grads->out_weight));
     NPI_TRY(npi_gemm_run(b->products[D_OUT], some, dy, b->out_weight, NULL, NULL, r.da));
-    npi_attention attention = attention_of(b, &r, n);
-    const bool sums = sizeof(T) == 2 && npi_attention_sums(&attention);
-    attention.sums = sums ? r.sums : NULL;
+    const npi_attention attention = attention_of(b, &r, n);
     NPI_TRY(npi_attention_backward<T>(dev, &attention));
-    NPI_TRY(qkv_back<T>(b, &r, n, sums, p, grads));
+    NPI_TRY(qkv_back<T>(b, &r, n, p, grads));
     if (!dx)
         return NPOS_OK;
     if (d->first_only) {

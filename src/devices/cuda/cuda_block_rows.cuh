@@ -262,6 +262,32 @@ static npos_status sum_rows(npi_device *dev, int64_t rows, int columns, int64_t 
     return npi_finish_columns(dev, parts_of(rows), columns, 0, partial, to, NULL);
 }
 
+/* A block to COLUMNS columns j: to[j] = sum of row[i] matrix[i][j]. */
+static __global__ void __launch_bounds__(COLUMNS *COLUMNS)
+    row_product_kernel(int rows, int columns, const float *row, const float *matrix, float *to) {
+    __shared__ float shared[COLUMNS][COLUMNS];
+    const int j = (int)(blockIdx.x * COLUMNS + threadIdx.x);
+    float sum = 0.0f;
+#pragma unroll 8
+    for (int i = (int)threadIdx.y; j < columns && i < rows; i += COLUMNS)
+        sum = fmaf(row[i], matrix[(int64_t)i * columns + j], sum);
+    shared[threadIdx.y][threadIdx.x] = sum;
+    __syncthreads();
+    if (threadIdx.y > 0 || j >= columns)
+        return;
+    for (int i = 1; i < COLUMNS; i++)
+        sum += shared[i][threadIdx.x];
+    to[j] = sum;
+}
+
+/* to[columns] = row[rows] matrix[rows][columns], in float32. */
+static inline npos_status row_product(npi_device *dev, int rows, int columns, const float *row,
+                                      const float *matrix, float *to) {
+    row_product_kernel<<<(unsigned)npi_ceil_div(columns, COLUMNS), dim3(COLUMNS, COLUMNS), 0,
+                         npi_cuda_stream(dev)>>>(rows, columns, row, matrix, to);
+    return npi_cuda_launched(dev, "product of a row");
+}
+
 /* dbias[columns] with it.  The last 8 of a row may hang over `columns` into what `step` leaves. */
 template <typename T>
 static npos_status act_back(npi_device *dev, int64_t rows, int columns, int64_t step, bool gelu,
