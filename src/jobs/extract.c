@@ -27,7 +27,17 @@ void npos_extract_options_init(npos_extract_options *options) {
     options->block = 10;
 }
 
-/* A batch that is looked through and stored while the next one is computed. */
+/* Where the device has lanes batches are computed on this one, beside the copies of the batch before. */
+enum { LANE = 1 };
+
+/* A batch that is computed while the one before is brought to the host. */
+typedef struct flight {
+    uint16_t *on_device;
+    int count;
+    int32_t *index; /* [count] of the images */
+} flight;
+
+/* A batch that is looked through and stored while the next ones are computed. */
 typedef struct piece {
     struct job *job;
     int count;
@@ -43,9 +53,9 @@ typedef struct job {
     npi_stream *stream;
     int32_t *missing; /* [left] numbers of the images to extract */
     int64_t left;
-    size_t numbers; /* of an image */
-    uint16_t *on_device;
-    piece pieces[2]; /* in turn */
+    size_t numbers;    /* of an image */
+    flight flights[2]; /* in turn */
+    piece pieces[2];
     npi_behind behind;
 } job;
 
@@ -137,19 +147,42 @@ static npos_status store(void *context) {
     return npi_token_writer_add(j->writer, p->count, p->halves);
 }
 
-/* The tokens of batch number b, which are stored behind. */
-static npos_status extract_batch(job *j, int64_t b, const npi_stream_batch *batch) {
-    npi_device *dev = j->encoder.clip.dev;
-    piece *p = &j->pieces[b % 2];
+static npos_status compute(job *j, const npi_stream_batch *batch, uint16_t *on_device) {
     npi_act act;
     npi_tokens tokens;
     NPI_TRY(npi_clip_encoder_put(&j->encoder, batch->pixels, batch->count, &act));
     NPI_TRY(npi_clip_images_tokens(j->encoder.plan, act, j->options->block, &tokens));
-    NPI_TRY(dev->tokens->export_halves(dev, tokens, j->on_device));
-    NPI_TRY(dev->memory->download(dev, p->halves, j->on_device,
-                                  (size_t)batch->count * j->numbers * sizeof *p->halves));
-    p->count = batch->count;
-    memcpy(p->index, batch->index, (size_t)batch->count * sizeof *p->index);
+    return j->encoder.clip.dev->tokens->export_halves(j->encoder.clip.dev, tokens, on_device);
+}
+
+/* What is enqueued from now on waits for the batch that was begun last. */
+static npos_status await_batch(const job *j) {
+    npi_device *dev = j->encoder.clip.dev;
+    return dev->graph ? dev->graph->join(dev, LANE) : NPOS_OK;
+}
+
+/* Begins the tokens of a batch; what is enqueued behind it does not wait for them. */
+static npos_status begin_batch(job *j, const npi_stream_batch *batch, flight *f) {
+    npi_device *dev = j->encoder.clip.dev;
+    f->count = batch->count;
+    memcpy(f->index, batch->index, (size_t)batch->count * sizeof *f->index);
+    if (!dev->graph)
+        return compute(j, batch, f->on_device);
+    NPI_TRY(dev->graph->fork(dev, LANE));
+    npos_status status = compute(j, batch, f->on_device);
+    npos_status left = dev->graph->leave(dev);
+    return status == NPOS_OK ? left : status;
+}
+
+/* Brings batch number b to the host, where it is stored behind. */
+static npos_status fetch_batch(job *j, int64_t b) {
+    npi_device *dev = j->encoder.clip.dev;
+    const flight *f = &j->flights[b % 2];
+    piece *p = &j->pieces[b % 2];
+    NPI_TRY(dev->memory->download(dev, p->halves, f->on_device,
+                                  (size_t)f->count * j->numbers * sizeof *p->halves));
+    p->count = f->count;
+    memcpy(p->index, f->index, (size_t)f->count * sizeof *p->index);
     return npi_behind_run(&j->behind, store, p);
 }
 
@@ -184,11 +217,17 @@ static npos_status extract_all(job *j) {
         return NPOS_OK;
     NPI_TRY(npi_stream_open(&desc, &j->stream));
     int64_t done = 0;
-    for (int64_t b = 0; b < desc.end; b++) {
-        NPI_TRY(npi_stream_next(j->stream, &batch));
-        NPI_TRY(extract_batch(j, b, &batch));
-        done += batch.count;
-        npi_stream_release(j->stream);
+    for (int64_t b = 0; b <= desc.end; b++) { /* begins batch b, stores the one before */
+        NPI_TRY(await_batch(j));
+        if (b < desc.end) {
+            NPI_TRY(npi_stream_next(j->stream, &batch));
+            NPI_TRY(begin_batch(j, &batch, &j->flights[b % 2]));
+            npi_stream_release(j->stream);
+        }
+        if (b == 0)
+            continue;
+        NPI_TRY(fetch_batch(j, b - 1));
+        done += j->flights[(b - 1) % 2].count;
         NPI_TRY(tell(j, done, npi_seconds() - start));
     }
     return NPOS_OK;
@@ -215,9 +254,11 @@ static npos_status prepare(job *j, npi_device *dev) {
         return npi_fail(NPOS_BAD_DATA, "%s: there are no images", o->data);
     j->numbers = (size_t)npi_clip_rows(c) * (size_t)c->vision.width;
     size_t numbers = (size_t)most * j->numbers;
-    NPI_TRY(dev->memory->alloc(dev, numbers * sizeof *j->on_device, "tokens", &j->on_device));
     for (int i = 0; i < 2; i++) {
+        flight *f = &j->flights[i];
         piece *p = &j->pieces[i];
+        NPI_TRY(dev->memory->alloc(dev, numbers * sizeof *f->on_device, "tokens", &f->on_device));
+        NPI_TRY(npi_alloc(&f->index, (size_t)most, sizeof *f->index, "images of a batch"));
         p->job = j;
         NPI_TRY(npi_alloc(&p->halves, numbers, sizeof *p->halves, "tokens"));
         NPI_TRY(npi_alloc(&p->index, (size_t)most, sizeof *p->index, "images of a batch"));
@@ -252,8 +293,9 @@ static npos_status extract(const npos_extract_options *options, npi_device *dev)
     for (int i = 0; i < 2; i++) {
         npi_free(j.pieces[i].halves);
         npi_free(j.pieces[i].index);
+        npi_free(j.flights[i].index);
+        dev->memory->free(dev, j.flights[i].on_device);
     }
-    dev->memory->free(dev, j.on_device);
     npi_images_clear(&j.images);
     npi_clip_encoder_close(&j.encoder);
     return status;

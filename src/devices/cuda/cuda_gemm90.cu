@@ -194,19 +194,42 @@ template <int HALF = 8> __device__ __forceinline__ void sum_lanes(float (&v)[16]
         sum_lanes<HALF / 2>(v, lane);
 }
 
-/* Thread t of a warpgroup holds of row 16 (t / 32) + (t % 32) / 4 and of 8 rows below columns 8 j + 2 (t % 4) + {0, 1}:
- * x[4 j + {0, 1}] and x[4 j + 2 + {0, 1}].  aside: the bias of all columns, or room for sums. */
+/* Of two neighbours v in a row what is sent, and what came for them.  KEEP sends slopes first (send 0), and leaves activated
+ * ones in v for the next time. */
+template <typename T, typename out, int OUTLET, bool GELU>
+__device__ __forceinline__ float2 combine(float *v, uint32_t came, int send) {
+    const float2 x = make_float2(v[0], v[1]), other = npi_two(came, out());
+    float2 slope;
+    if constexpr (OUTLET == NPI_GEMM90_BACK)
+        return make_float2(x.x * other.x, x.y * other.y);
+    if constexpr (OUTLET == NPI_GEMM90_ADD)
+        return make_float2(x.x + other.x, x.y + other.y);
+    if constexpr (OUTLET == NPI_GEMM90_ACT)
+        return npi_activate<T>(GELU, x, &slope);
+    if (send == 1)
+        return x;
+    const float2 acted = npi_activate<T>(GELU, x, &slope);
+    v[0] = acted.x;
+    v[1] = acted.y;
+    return slope;
+}
+
+/* x becomes what is sent.  Thread t of a warpgroup holds of row 16 (t / 32) + (t % 32) / 4 and of 8 rows below columns
+ * 8 j + 2 (t % 4) + {0, 1}: x[4 j + {0, 1}] and x[4 j + 2 + {0, 1}].  aside: the bias of all columns, or room for sums. */
 template <typename T, int OUTLET, bool GELU>
 __device__ __forceinline__ void finish(float (&x)[COLUMNS / 2], uint32_t base,
                                        const gemm_work &work, const tile_place &tile, int warpgroup,
                                        uint8_t *aside, npi_ring_place &place) {
     constexpr bool KEEP = OUTLET == NPI_GEMM90_KEEP, BACK = OUTLET == NPI_GEMM90_BACK,
-                   ADD = OUTLET == NPI_GEMM90_ADD;
-    typedef std::conditional_t<ADD, __half, T> out;
+                   ARRIVES = BACK || OUTLET == NPI_GEMM90_ADD;
+    typedef std::conditional_t<OUTLET == NPI_GEMM90_ADD, __half, T> out;
     const slot_memory mine = slots_of(base, warpgroup);
     const int lane = (int)threadIdx.x % 32, warp = npi_warp(), row = warp % 4 * 16 + lane % 16;
-    const uint32_t in_box = (uint32_t)row * SIDE * 2, chunk = (uint32_t)lane / 16,
-                   swizzle = (uint32_t)row % 8;
+    const auto sixteen = [&](uint32_t box,
+                             int j) { /* where stmatrix has columns 16 j .. of a row */
+                                      return box + row * SIDE * 2 +
+                                             (((2 * j + lane / 16) ^ row % 8) << 4);
+    };
     const uint32_t *const bias = (const uint32_t *)aside + (tile.column + lane % 4 * 2) / 2;
     float *const sums = (float *)aside;
 #pragma unroll
@@ -215,53 +238,34 @@ __device__ __forceinline__ void finish(float (&x)[COLUMNS / 2], uint32_t base,
         for (int send = KEEP ? 0 : 1; send < 2; send++) {
             npi_barrier_wait(mine.ready + place.stage * 8, place.parity);
 #pragma unroll
-            for (int box = 0; box < BOXES; box++) {
-                float *const v = x + (s * BOXES + box) * SIDE / 2;
-                const int column = (s * BOXES + box) * SIDE;
-                const uint32_t at = mine.slots + place.stage * SLOT + box * BOX + in_box;
-                uint32_t pairs[4][4]; /* of columns 16 j ..: what came, then what goes */
-                if constexpr (BACK || ADD)
+            for (int b = 0; b < BOXES; b++) {
+                const int column = (s * BOXES + b) * SIDE;
+                const uint32_t box = mine.slots + place.stage * SLOT + b * BOX;
+                float *const v = x + column / 2;
+                float sum[16] = {};
+                uint32_t pairs[4][4] = {}; /* of columns 16 j ..: what came, then what goes */
 #pragma unroll
-                    for (uint32_t j = 0; j < 4; j++)
-                        npi_load_matrices(at + (((2 * j + chunk) ^ swizzle) << 4), pairs[j]);
-                if (!BACK && (!KEEP || send == 0))
+                for (int j = 0; j < 4 && ARRIVES; j++)
+                    npi_load_matrices(sixteen(box, j), pairs[j]);
 #pragma unroll
-                    for (int j = 0; j < 8; j++) {
-                        const float2 more = npi_two(bias[(column + j * 8) / 2], T());
+                for (int j = 0; j < 8 && !BACK && (!KEEP || send == 0); j++) {
+                    const float2 more = npi_two(bias[(column + j * 8) / 2], T());
 #pragma unroll
-                        for (int i = 0; i < 4; i++)
-                            v[4 * j + i] += i % 2 ? more.y : more.x;
-                    }
-                float sum[16];
+                    for (int i = 0; i < 4; i++)
+                        v[4 * j + i] += i % 2 ? more.y : more.x;
+                }
 #pragma unroll
                 for (int i = 0; i < 16; i++) {
                     uint32_t &pair = pairs[i / 4][i % 4];
-                    float2 two = make_float2(v[2 * i], v[2 * i + 1]), slope;
-                    if constexpr (BACK) {
-                        const float2 by = npi_two(pair, T());
-                        float *const to = sum + i / 2 * 2;
-                        two.x *= by.x;
-                        two.y *= by.y;
-                        to[0] = i % 2 ? to[0] + two.x : two.x;
-                        to[1] = i % 2 ? to[1] + two.y : two.y;
-                    } else if constexpr (ADD) {
-                        const float2 more = npi_two(pair, out());
-                        two.x += more.x;
-                        two.y += more.y;
-                    } else if (!KEEP) {
-                        two = npi_activate<T>(GELU, two, &slope);
-                    } else if (send == 0) { /* the activated ones go the next time */
-                        const float2 acted = npi_activate<T>(GELU, two, &slope);
-                        v[2 * i] = acted.x;
-                        v[2 * i + 1] = acted.y;
-                        two = slope;
-                    }
+                    const float2 two = combine<T, out, OUTLET, GELU>(v + 2 * i, pair, send);
                     pair = npi_pair(two.x, two.y, out());
+                    sum[i / 2 * 2] += two.x;
+                    sum[i / 2 * 2 + 1] += two.y;
                 }
 #pragma unroll
-                for (uint32_t j = 0; j < 4; j++)
-                    npi_store_matrices(at + (((2 * j + chunk) ^ swizzle) << 4), pairs[j][0],
-                                       pairs[j][1], pairs[j][2], pairs[j][3]);
+                for (int j = 0; j < 4; j++)
+                    npi_store_matrices(sixteen(box, j), pairs[j][0], pairs[j][1], pairs[j][2],
+                                       pairs[j][3]);
                 if constexpr (BACK) {
                     sum_lanes(sum, lane);
                     *(float2 *)(sums + warp * COLUMNS + column + lane / 4 * 8 + lane % 4 * 2) =
