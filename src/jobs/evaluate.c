@@ -1,5 +1,4 @@
 /* npos_eval: scores images with a trained run and measures how well they part. */
-#include <math.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -16,10 +15,7 @@
 #include "report/evaluation_json.h"
 #include "report/evaluation_table.h"
 
-enum {
-    OE_IMAGES = 10000, /* most images of an OOD set under `oe` (METHOD: the authors' 9,984) */
-    WAYS = 4           /* to tell classes: npi_accuracy */
-};
+enum { OE_IMAGES = 10000 }; /* most images of an OOD set under `oe` (METHOD: the authors' 9,984) */
 
 void npos_eval_options_init(npos_eval_options *options) {
     memset(options, 0, sizeof *options);
@@ -39,10 +35,10 @@ typedef struct job {
     npi_evaluation evaluation;
     npi_classes_list classes;
     npi_format_kind format;
-    /* of the ID images so far: what they are taken for and what they are, and how many have labels and are found, by the
-     * ways of npi_accuracy */
+    /* of the ID images so far: what they are taken for and what they are, and how many are found */
     int32_t *taken, *own;
-    int64_t id_n, labelled, found[WAYS];
+    int64_t id_n;
+    npi_found found;
 } job;
 
 /* Where the suffixes of a SPEC begin; a '#' of its path is none. */
@@ -157,47 +153,25 @@ static npos_status id_labels(const npi_images *images, const npi_run *run, int32
     return NPOS_OK;
 }
 
-/* The ways of npi_accuracy, in order. */
-static double *way(npi_accuracy *a, int i) {
-    double *const ways[WAYS] = {&a->knn, &a->prototype, &a->head, &a->text};
-    return ways[i];
-}
-
-/* How often ID images are taken for what they are: those of `part`, and all so far. */
-static void count_accuracy(job *j, npi_accuracy part, const int32_t *labels, int64_t n) {
-    npi_evaluation *evaluation = &j->evaluation;
-    int64_t labelled = 0;
-    npi_accuracy all = {-1, -1, -1, -1};
-    for (int64_t i = 0; i < n; i++)
-        labelled += labels[i] >= 0;
-    j->labelled += labelled;
-    for (int w = 0; w < WAYS; w++) {
-        double share = *way(&part, w);
-        j->found[w] += share < 0 ? 0 : llround(share * (double)labelled);
-        bool can = share >= 0 || *way(&evaluation->result[0].accuracy, w) >= 0;
-        if (can && j->labelled > 0)
-            *way(&all, w) = (double)j->found[w] / (double)j->labelled;
-    }
-    for (int r = 0; r < evaluation->results; r++)
-        evaluation->result[r].accuracy = all;
-}
-
 /* What ID images are taken for, and how often that is right. */
 static npos_status take_id_classes(job *j, npi_id_part *part, const npi_images *images,
                                    const npi_outputs *outputs) {
     const npi_run *run = j->fitted.run;
     size_t there = (size_t)j->id_n, all = there + (size_t)images->count;
-    npi_accuracy accuracy;
+    npi_evaluation *evaluation = &j->evaluation;
+    npi_found found;
     bool can;
     NPI_TRY(npi_grow(&j->taken, there, all, sizeof *j->taken, "classes"));
     NPI_TRY(npi_grow(&j->own, there, all, sizeof *j->own, "classes"));
     NPI_TRY(npi_classify(&j->fitted.model, outputs, j->taken + there, NULL, &can));
     NPI_TRY(id_labels(images, run, j->own + there));
-    NPI_TRY(npi_measure_accuracy(&j->fitted.model, outputs, j->own + there, &accuracy));
-    count_accuracy(j, accuracy, j->own + there, images->count);
+    NPI_TRY(npi_count_found(&j->fitted.model, outputs, j->own + there, &found));
+    npi_found_add(&j->found, &found);
     j->id_n = (int64_t)all;
+    for (int r = 0; r < evaluation->results; r++)
+        evaluation->result[r].accuracy = npi_accuracy_of(&j->found);
     if (part)
-        part->accuracy = accuracy;
+        part->accuracy = npi_accuracy_of(&found);
     return NPOS_OK;
 }
 

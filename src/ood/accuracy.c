@@ -115,35 +115,57 @@ npos_status npi_classify(const npi_detector_model *model, const npi_outputs *out
     return NPOS_OK;
 }
 
-/* The share of the `labelled` images that were found; -1 when there are none. */
-static double share(int64_t n, const int32_t *class_of, const int32_t *labels) {
-    int64_t right = 0, labelled = 0;
-    for (int64_t i = 0; i < n; i++) {
-        labelled += labels[i] >= 0;
+static int64_t count_right(int64_t n, const int32_t *class_of, const int32_t *labels) {
+    int64_t right = 0;
+    for (int64_t i = 0; i < n; i++)
         right += labels[i] >= 0 && class_of[i] == labels[i];
-    }
-    return labelled > 0 ? (double)right / (double)labelled : -1;
+    return right;
 }
 
-npos_status npi_measure_accuracy(const npi_detector_model *model, const npi_outputs *outputs,
-                                 const int32_t *labels, npi_accuracy *out) {
+npos_status npi_count_found(const npi_detector_model *model, const npi_outputs *outputs,
+                            const int32_t *labels, npi_found *out) {
+    int64_t n = outputs->n;
     int32_t *class_of = NULL;
     npos_status status = NPOS_OK;
-    *out = (npi_accuracy){-1, -1, -1, -1};
-    NPI_TRY(npi_alloc(&class_of, (size_t)outputs->n, sizeof *class_of, "classes"));
+    *out = (npi_found){0, -1, -1, -1, -1};
+    for (int64_t i = 0; i < n; i++)
+        out->labelled += labels[i] >= 0;
+    NPI_TRY(npi_alloc(&class_of, (size_t)n, sizeof *class_of, "classes"));
     if (model->bank) {
         NPI_TRY_GOTO(npi_classify_knn(model, outputs, class_of, NULL), done);
-        out->knn = share(outputs->n, class_of, labels);
+        out->knn = count_right(n, class_of, labels);
     }
     if (model->prototypes) {
         npi_classify_prototype(model, outputs, class_of, NULL);
-        out->prototype = share(outputs->n, class_of, labels);
+        out->prototype = count_right(n, class_of, labels);
     }
     if (model->has_classifier) {
         npi_classify_head(model, outputs, class_of, NULL);
-        *(model->has_text ? &out->text : &out->head) = share(outputs->n, class_of, labels);
+        *(model->has_text ? &out->text : &out->head) = count_right(n, class_of, labels);
     }
 done:
     npi_free(class_of);
     return status;
+}
+
+static int64_t plus(int64_t sum, int64_t found) {
+    return found < 0 ? -1 : sum + found;
+}
+
+void npi_found_add(npi_found *sum, const npi_found *found) {
+    sum->labelled += found->labelled;
+    sum->knn = plus(sum->knn, found->knn);
+    sum->prototype = plus(sum->prototype, found->prototype);
+    sum->head = plus(sum->head, found->head);
+    sum->text = plus(sum->text, found->text);
+}
+
+static double share(int64_t found, int64_t labelled) {
+    return found >= 0 && labelled > 0 ? (double)found / (double)labelled : -1;
+}
+
+npi_accuracy npi_accuracy_of(const npi_found *found) {
+    int64_t labelled = found->labelled;
+    return (npi_accuracy){share(found->knn, labelled), share(found->prototype, labelled),
+                          share(found->head, labelled), share(found->text, labelled)};
 }

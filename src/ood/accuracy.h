@@ -29,11 +29,20 @@ NPOS_MUST_CHECK npos_status npi_classify(const npi_detector_model *model,
                                          const npi_outputs *outputs, int32_t *class_of,
                                          double *confidence, bool *can);
 
-/* The share of images whose class is found, by each way that the model has; -1 for the others, and
- * for all when no image has a label.  Images with label -1 are left out.  labels[n] are the model's
- * class numbers. */
-NPOS_MUST_CHECK npos_status npi_measure_accuracy(const npi_detector_model *model,
-                                                 const npi_outputs *outputs, const int32_t *labels,
-                                                 npi_accuracy *out);
+/* Images with a label, and those of them whose class is found by each way that the model has; -1 for
+ * the others. */
+typedef struct npi_found {
+    int64_t labelled, knn, prototype, head, text;
+} npi_found;
+
+/* labels[n] are the model's class numbers; images with label -1 are left out. */
+NPOS_MUST_CHECK npos_status npi_count_found(const npi_detector_model *model,
+                                            const npi_outputs *outputs, const int32_t *labels,
+                                            npi_found *out);
+/* Adds what the same model found among other images; all of `sum` is 0 before the first. */
+void npi_found_add(npi_found *sum, const npi_found *found);
+/* The shares of the labelled images; -1 for ways that the model lacks, and for all when no image has
+ * a label. */
+npi_accuracy npi_accuracy_of(const npi_found *found);
 
 #endif

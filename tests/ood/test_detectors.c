@@ -263,8 +263,9 @@ static void classes_and_accuracy(void **state) {
     const double *right = golden("argmax", QUERIES);
     for (int i = 0; i < QUERIES; i++)
         truth[i] = i >= 10 ? -1 : ((int32_t)right[i] + (i < 3)) % CLASSES;
-    npi_accuracy accuracy;
-    CHECK_OK(npi_measure_accuracy(&model, &outputs, truth, &accuracy));
+    npi_found counts;
+    CHECK_OK(npi_count_found(&model, &outputs, truth, &counts));
+    npi_accuracy accuracy = npi_accuracy_of(&counts);
     assert_true(accuracy.head == 0.7 && accuracy.text == -1);
     assert_true(accuracy.knn >= 0 && accuracy.prototype >= 0);
     npi_detector_model plain = model;
@@ -272,7 +273,8 @@ static void classes_and_accuracy(void **state) {
     plain.bank = NULL;
     for (int i = 0; i < QUERIES; i++)
         truth[i] = -1;
-    CHECK_OK(npi_measure_accuracy(&plain, &outputs, truth, &accuracy));
+    CHECK_OK(npi_count_found(&plain, &outputs, truth, &counts));
+    accuracy = npi_accuracy_of(&counts);
     assert_true(accuracy.head == -1 && accuracy.knn == -1 && accuracy.prototype == -1);
 }
 

@@ -10,7 +10,7 @@
 #define NPI_CUDA_OOD_CUH
 
 #include "base/philox.h"
-#include "devices/cuda/cuda.cuh"
+#include "devices/cuda/cuda_sums.cuh"
 
 /* Both kinds of plan begin with this. */
 struct npi_synth {
@@ -80,20 +80,6 @@ static __device__ __forceinline__ float npi_warp_min(float value) {
 #pragma unroll
     for (int offset = 16; offset > 0; offset >>= 1)
         value = fminf(value, __shfl_xor_sync(0xffffffffu, value, offset));
-    return value;
-}
-
-static __device__ __forceinline__ float npi_warp_max(float value) {
-#pragma unroll
-    for (int offset = 16; offset > 0; offset >>= 1)
-        value = fmaxf(value, __shfl_xor_sync(0xffffffffu, value, offset));
-    return value;
-}
-
-static __device__ __forceinline__ double npi_warp_sum_double(double value) {
-#pragma unroll
-    for (int offset = 16; offset > 0; offset >>= 1)
-        value += __shfl_xor_sync(0xffffffffu, value, offset);
     return value;
 }
 
