@@ -30,7 +30,8 @@ const cli_command cli_text = {
     .about =
         "Puts each class into each template, runs CLIP's text tower over the prompts and writes "
         "the normalised mean of their normalised embeddings: the directions that images are "
-        "compared with. Class names and templates are kept in the file.",
+        "compared with. Class names and templates are kept in the file. In float32, unless "
+        "--precision bf16 is given: it is done once.",
     CLI_ROWS(rows),
     .examples = "npos text --clip clip-vit-base-patch16 --classes imagenet-100 --out t.safetensors",
     .writes = "the file that --out names, whole or not at all",

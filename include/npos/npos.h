@@ -205,7 +205,7 @@ typedef struct npos_text_options {
 void npos_text_options_init(npos_text_options *options);
 /* Each class's direction: the normalised mean over templates of its prompts' normalised embeddings.
  * The file's metadata keep the names ("classes") and the prompts ("templates"), as JSON lists, and the
- * hash of the weights ("weights"). */
+ * hash of the weights ("weights").  The precision "auto" is float32 here. */
 NPOS_MUST_CHECK npos_status npos_text(const npos_text_options *options);
 
 typedef struct npos_extract_options {

@@ -51,11 +51,15 @@ npos_status npos_text(const npos_text_options *options) {
                         : !options->classes ? "classes"
                                             : "out");
     npi_class_list classes = {0};
-    NPI_TRY(npi_compute_open(&options->compute, &dev));
+    npos_compute compute = options->compute;
+    if (!compute.precision || strcmp(compute.precision, "auto") == 0)
+        compute.precision =
+            "fp32"; /* directions are made once, and all scores are measured by them */
+    NPI_TRY(npi_compute_open(&compute, &dev));
     npos_status status = npi_class_list_open(options->classes, &classes);
     if (status == NPOS_OK)
-        status = npi_text_make(dev, &options->compute, options->clip, &classes, options->templates,
-                               options->out);
+        status =
+            npi_text_make(dev, &compute, options->clip, &classes, options->templates, options->out);
     npi_class_list_clear(&classes);
     npi_device_close(dev);
     return status;

@@ -91,9 +91,11 @@ static inline void emulate_bytes(int c, int a, int b) {
 #endif
 #define npi_kernels_amx npi_kernels_amx_emulated
 #define npi_math_amx npi_math_amx_emulated
+#define npi_pairs_amx npi_pairs_amx_emulated
 #include EMULATED_AMX_SOURCE
 #undef npi_kernels_amx
 #undef npi_math_amx
+#undef npi_pairs_amx
 #undef __AMX_BF16__
 #undef __AMX_INT8__
 #pragma GCC pop_options

@@ -1,6 +1,7 @@
 #include <string.h>
 
 #include "base/memory.h"
+#include "devices/cpu/cpu_pairs.h"
 #include "devices/cpu/cpu_tokens.h"
 
 /* Arrays of a number of sequences: rows of the whole sequence are counted n t, those that go on
@@ -18,15 +19,21 @@ typedef struct arrays {
     float *acted;  /* [n rows][hidden]; in inference it is fc */
 } arrays;
 
+/* The weights of a block that does not train, on a device that computes in bf16.  With first_only the queries' lie apart,
+ * and KV is of keys and values; else KV is of all three. */
+enum { KV, Q, OUT, FC1, FC2, PACKED };
+
 struct npi_block {
     npi_device *dev;
     npi_block_desc desc;
     char *name;
-    int rows;       /* of a sequence that z has */
-    int ran;        /* sequences of the newest training forward */
-    int at_once;    /* sequences that inference takes at a time */
-    size_t room_at; /* where attention's room begins in the workspace */
-    float *kept;    /* training's arrays */
+    int rows;                           /* of a sequence that z has */
+    int ran;                            /* sequences of the newest training forward */
+    int at_once;                        /* sequences that inference takes at a time */
+    size_t room_at;                     /* where attention's room begins in the workspace */
+    float *kept;                        /* training's arrays */
+    const npi_pairs *pairs;             /* NULL: products are float32 */
+    uint32_t *packed, *weights[PACKED]; /* in `packed` */
 };
 
 enum { ROWS_AT_ONCE = 1000 }; /* what the product packs of its left side at a time */
@@ -66,9 +73,28 @@ static float *workspace(const npi_block *b, size_t at) {
     return (float *)(void *)(npi_cpu_of(b->dev)->workspace + at);
 }
 
+/* Places the packed weights from `memory` on (NULL: only counts); their bytes. */
+static size_t place_weights(npi_block *b, char *memory) {
+    const int width = b->desc.width, hidden = b->desc.hidden, first = b->desc.first_only;
+    const struct {
+        int in, out;
+    } sizes[PACKED] = {[KV] = {width, first ? 2 * width : 3 * width},
+                       [Q] = {width, first ? width : 0},
+                       [OUT] = {width, width},
+                       [FC1] = {width, hidden},
+                       [FC2] = {hidden, width}};
+    size_t at = 0;
+    for (int i = 0; i < PACKED; i++) {
+        b->weights[i] = memory ? (uint32_t *)(void *)(memory + at) : NULL;
+        at += npi_cpu_room(npi_pairs_words(b->pairs, sizes[i].in, sizes[i].out), sizeof(uint32_t));
+    }
+    return at;
+}
+
 static void block_free(npi_device *dev, npi_block *b) {
     if (!b)
         return;
+    npi_host_memory.free(dev, b->packed);
     npi_host_memory.free(dev, b->kept);
     npi_free(b->name);
     npi_free(b);
@@ -85,6 +111,10 @@ static npos_status allocate(npi_block *b) {
             npi_cpu_room((size_t)d->n * (size_t)d->t * 3 * (size_t)d->width, sizeof(float));
     } else {
         b->room_at = lay_out(b, b->at_once, NULL, &unused);
+    }
+    if (b->pairs) {
+        NPI_TRY(npi_host_memory.alloc(b->dev, place_weights(b, NULL), b->name, &b->packed));
+        place_weights(b, (char *)b->packed);
     }
     return npi_cpu_grow_workspace(b->dev, b->room_at + npi_cpu_attention_room(b->dev, &attention));
 }
@@ -106,6 +136,7 @@ static npos_status block_create(npi_device *dev, const npi_block_desc *desc, npi
     b->dev = dev;
     b->desc = *d;
     b->rows = d->first_only ? 1 : d->t;
+    b->pairs = d->training ? NULL : npi_pairs_of(dev);
     b->at_once = d->t >= ROWS_AT_ONCE ? 1 : ROWS_AT_ONCE / d->t;
     b->at_once = b->at_once < d->n ? b->at_once : d->n;
     NPI_TRY_GOTO(npi_strdup(&b->name, name), fail);
@@ -118,10 +149,19 @@ fail:
     return status;
 }
 
-static npos_status block_pack(npi_block *block, const npi_block_params *params) {
-    (void)block;
-    (void)params;
-    return NPOS_OK; /* products pack them, which is little beside the products */
+static npos_status block_pack(npi_block *b, const npi_block_params *p) {
+    const int width = b->desc.width, hidden = b->desc.hidden, first = b->desc.first_only;
+    const ptrdiff_t square = (ptrdiff_t)width * width;
+    if (!b->pairs) /* float32 products pack them, which is little beside the products */
+        return NPOS_OK;
+    if (first)
+        npi_pairs_pack(b->dev, b->pairs, width, width, p->qkv_weight, b->weights[Q]);
+    npi_pairs_pack(b->dev, b->pairs, width, first ? 2 * width : 3 * width,
+                   p->qkv_weight + (first ? square : 0), b->weights[KV]);
+    npi_pairs_pack(b->dev, b->pairs, width, width, p->out_weight, b->weights[OUT]);
+    npi_pairs_pack(b->dev, b->pairs, width, hidden, p->fc1_weight, b->weights[FC1]);
+    npi_pairs_pack(b->dev, b->pairs, hidden, width, p->fc2_weight, b->weights[FC2]);
+    return NPOS_OK;
 }
 
 /* ---- products ---- */
@@ -136,9 +176,12 @@ typedef struct rows_out {
     ptrdiff_t step;
 } rows_out;
 
-/* y (+)= x W^T + b, weight [out][in] */
-static npos_status linear(npi_device *dev, int n, int in, int out, rows_in x, const float *weight,
-                          const float *bias, bool add, rows_out y) {
+/* y (+)= x W^T + b, weight [out][in], of which `which` are packed */
+static npos_status linear(const npi_block *b, int which, int n, int in, int out, rows_in x,
+                          const float *weight, const float *bias, bool add, rows_out y) {
+    if (b->pairs)
+        return npi_pairs_multiply(b->dev, b->pairs, n, in, out, x.data, x.step, b->weights[which],
+                                  bias, add, y.data, y.step);
     npi_gemm g = {.m = n,
                   .n = out,
                   .k = in,
@@ -152,7 +195,7 @@ static npos_status linear(npi_device *dev, int n, int in, int out, rows_in x, co
                   .ldc = y.step,
                   .add = add,
                   .bias = bias};
-    return npi_cpu_gemm(dev, &g);
+    return npi_cpu_gemm(b->dev, &g);
 }
 
 /* dW = dy^T x, db = sum of dy's rows */
@@ -232,27 +275,27 @@ static npos_status run(const npi_block *b, int n, const arrays *w, const float *
     NPI_TRY(
         npi_cpu_layer_norm_forward(dev, all, width, x, p->ln1_gamma, p->ln1_beta, w->u, w->stats1));
     if (d->first_only) { /* q of row 0, k and v of all */
-        NPI_TRY(linear(dev, some, width, width, (rows_in){w->u, skip}, p->qkv_weight, p->qkv_bias,
+        NPI_TRY(linear(b, Q, some, width, width, (rows_in){w->u, skip}, p->qkv_weight, p->qkv_bias,
                        false, (rows_out){w->qkv, 3 * skip}));
-        NPI_TRY(linear(dev, all, width, 2 * width, (rows_in){w->u, width},
+        NPI_TRY(linear(b, KV, all, width, 2 * width, (rows_in){w->u, width},
                        p->qkv_weight + (ptrdiff_t)width * width, p->qkv_bias + width, false,
                        (rows_out){w->qkv + width, three}));
     } else {
-        NPI_TRY(linear(dev, all, width, 3 * width, (rows_in){w->u, width}, p->qkv_weight,
+        NPI_TRY(linear(b, KV, all, width, 3 * width, (rows_in){w->u, width}, p->qkv_weight,
                        p->qkv_bias, false, (rows_out){w->qkv, three}));
     }
     npi_cpu_attend(dev, &attention, w->qkv, w->a, workspace(b, b->room_at));
     copy_rows(dev, some, width, (rows_in){x, skip}, w->y);
-    NPI_TRY(linear(dev, some, width, width, (rows_in){w->a, width}, p->out_weight, p->out_bias,
+    NPI_TRY(linear(b, OUT, some, width, width, (rows_in){w->a, width}, p->out_weight, p->out_bias,
                    true, (rows_out){w->y, width}));
     NPI_TRY(npi_cpu_layer_norm_forward(dev, some, width, w->y, p->ln2_gamma, p->ln2_beta, w->v,
                                        w->stats2));
-    NPI_TRY(linear(dev, some, width, hidden, (rows_in){w->v, width}, p->fc1_weight, p->fc1_bias,
+    NPI_TRY(linear(b, FC1, some, width, hidden, (rows_in){w->v, width}, p->fc1_weight, p->fc1_bias,
                    false, (rows_out){w->fc, hidden}));
     act(b, (size_t)some * (size_t)hidden, w->fc, w->acted);
     copy_rows(dev, some, width, (rows_in){w->y, width}, z);
-    return linear(dev, some, hidden, width, (rows_in){w->acted, hidden}, p->fc2_weight, p->fc2_bias,
-                  true, (rows_out){z, width});
+    return linear(b, FC2, some, hidden, width, (rows_in){w->acted, hidden}, p->fc2_weight,
+                  p->fc2_bias, true, (rows_out){z, width});
 }
 
 static npos_status forward(npi_block *b, npi_tokens x, const npi_block_params *p, npi_tokens z) {
@@ -361,8 +404,8 @@ static npos_status backward(npi_block *b, npi_tokens dz, npi_tokens x, const npi
 }
 
 static const char *variant(npi_block *block) {
-    (void)block;
-    return "float32 products, attention by head";
+    return block->pairs ? "bf16 products, attention by head in float32"
+                        : "float32 products, attention by head";
 }
 
 const npi_block_ops npi_cpu_blocks = {.create = block_create,
