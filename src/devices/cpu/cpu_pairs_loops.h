@@ -2,6 +2,7 @@
 #ifndef NPI_DEVICES_CPU_PAIRS_LOOPS_H
 #define NPI_DEVICES_CPU_PAIRS_LOOPS_H
 
+#if defined(__AVX512BF16__)
 #include <immintrin.h>
 #include <string.h>
 
@@ -33,4 +34,5 @@ static inline void pack_pairs(int width, int there, int depth, int pairs, const 
     }
 }
 
+#endif
 #endif
