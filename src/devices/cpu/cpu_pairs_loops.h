@@ -2,11 +2,11 @@
 #ifndef NPI_DEVICES_CPU_PAIRS_LOOPS_H
 #define NPI_DEVICES_CPU_PAIRS_LOOPS_H
 
+#include "devices/cpu/cpu_pairs.h"
+
 #if defined(__AVX512BF16__)
 #include <immintrin.h>
 #include <string.h>
-
-#include "devices/cpu/cpu_pairs.h"
 
 static inline __mmask16 pair_lanes(int n) {
     return (__mmask16)(n >= 16 ? 0xffffu : n <= 0 ? 0u : 0xffffu >> (16 - n));
