@@ -23,10 +23,10 @@ NPOS_MUST_CHECK npos_status npi_text_file_write(const char *path, uint64_t weigh
                                                 const npi_templates *templates, const float *rows);
 
 /* text.c: runs the text tower of the model at `clip` over the classes in all templates (a file, NULL: the 18
- * built in) and writes T to `path`. */
-NPOS_MUST_CHECK npos_status npi_text_make(npi_device *dev, const npos_compute *compute,
-                                          const char *clip, const npi_class_list *classes,
-                                          const char *templates, const char *path);
+ * built in) and writes T to `path`.  On a device of its own, whose precision is float32 where `compute` says "auto". */
+NPOS_MUST_CHECK npos_status npi_text_make(const npos_compute *compute, const char *clip,
+                                          const npi_class_list *classes, const char *templates,
+                                          const char *path);
 
 /* Fills *out, to be released with npi_text_file_clear in any case.  Errors: files of another kind,
  * rows that are not of length 1 (within 1e-3), classes that are not as many as rows. */

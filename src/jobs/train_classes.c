@@ -12,8 +12,7 @@
 static npos_status make_text(const npi_trainer *t, const char *path) {
     npi_class_list classes;
     NPI_TRY(npi_class_list_of(t->images.class_names, t->images.classes, &classes));
-    npos_status status =
-        npi_text_make(t->dev, &t->options->compute, t->recipe.clip, &classes, NULL, path);
+    npos_status status = npi_text_make(&t->options->compute, t->recipe.clip, &classes, NULL, path);
     npi_class_list_clear(&classes);
     return status;
 }

@@ -6,9 +6,9 @@
 #include "devices/cpu/cpu_kernels.h"
 
 #if defined(__AMX_BF16__) || defined(__AMXBF16__) /* gcc; clang before 17 */
+#include "devices/cpu/cpu_amx.h"
+
 static void multiply_tiles(const npi_multiply *job);
-static void tiles_begin(void);
-static void tiles_end(void);
 
 #define KERNELS npi_kernels_amx
 #define KERNELS_NAME "amx"
@@ -16,33 +16,9 @@ static void tiles_end(void);
 #define KERNELS_VECS 2
 #define KERNELS_BF16 1
 #define KERNELS_MULTIPLY multiply_tiles
-#define KERNELS_BEGIN tiles_begin
-#define KERNELS_END tiles_end
+#define KERNELS_BEGIN npi_amx_enter
+#define KERNELS_END npi_amx_leave
 #include "devices/cpu/cpu_kernels.inc"
-
-typedef struct tile_shapes { /* the processor's layout of a tile configuration, 64 bytes */
-    uint8_t palette, start_row, reserved[14];
-    uint16_t bytes_a_row[16];
-    uint8_t rows[16];
-} tile_shapes;
-
-/* All eight tiles: 16 rows of 64 bytes. */
-static void tiles_begin(void) {
-    _Alignas(64) tile_shapes shapes;
-    memset(&shapes, 0, sizeof shapes);
-    shapes.palette = 1;
-    for (int i = 0; i < 8; i++) {
-        shapes.bytes_a_row[i] = 64;
-        shapes.rows[i] = 16;
-    }
-    /* gcc 12 does not know that the instruction reads `shapes` and would drop the stores. */
-    __asm__ volatile("" : : "r"(&shapes) : "memory");
-    _tile_loadconfig(&shapes);
-}
-
-static void tiles_end(void) {
-    _tile_release();
-}
 
 static void multiply_tiles(const npi_multiply *job) {
     enum { WORDS = 16 }; /* of k a step */

@@ -3,32 +3,10 @@
  * order); the columns' fours are a tile's order too. */
 #if defined(__x86_64__) &&                                                                         \
     (defined(__AMX_INT8__) || defined(__AMXINT8__)) /* gcc; clang before 17 */
+#include "devices/cpu/cpu_amx.h"
 #include "devices/cpu/cpu_math_bytes.h"
 
 enum { TILE_SIDE = 16, TILE_DEPTH = 64, AMX_SIDE = 32 };
-
-typedef struct tile_layout { /* the processor's layout of a tile configuration, 64 bytes */
-    uint8_t palette, start_row, reserved[14];
-    uint16_t bytes_a_row[16];
-    uint8_t rows[16];
-} tile_layout;
-
-static void enter(void) {
-    _Alignas(64) tile_layout layout;
-    memset(&layout, 0, sizeof layout);
-    layout.palette = 1;
-    for (int i = 0; i < 8; i++) {
-        layout.bytes_a_row[i] = 64;
-        layout.rows[i] = TILE_SIDE;
-    }
-    /* gcc 12 does not know that the instruction reads `layout` and would drop the stores */
-    __asm__ volatile("" : : "r"(&layout) : "memory");
-    _tile_loadconfig(&layout);
-}
-
-static void leave(void) {
-    _tile_release();
-}
 
 static void tile_bytes(int rows, int depth, const uint8_t *a, const int8_t *b, int32_t *c,
                        ptrdiff_t ldc) {
@@ -72,8 +50,8 @@ const npi_math npi_math_amx = {
               .round = round_bytes,
               .pack = pack_bytes,
               .dots = dots_bytes,
-              .enter = enter,
-              .leave = leave},
+              .enter = npi_amx_enter,
+              .leave = npi_amx_leave},
     .count_above = count_above,
     .gather_between = gather_between,
     .keep = keep,

@@ -2,32 +2,10 @@
  * depth.  Rows lie whole, which is a tile's order; the columns' pairs are a tile's order too. */
 #if defined(__x86_64__) &&                                                                         \
     (defined(__AMX_BF16__) || defined(__AMXBF16__)) /* gcc; clang before 17 */
+#include "devices/cpu/cpu_amx.h"
 #include "devices/cpu/cpu_pairs_loops.h"
 
 enum { TILE_SIDE = 16, TILE_PAIRS = 16, SIDE = 2 * TILE_SIDE };
-
-typedef struct tile_layout { /* the processor's layout of a tile configuration, 64 bytes */
-    uint8_t palette, start_row, reserved[14];
-    uint16_t bytes_a_row[16];
-    uint8_t rows[16];
-} tile_layout;
-
-static void enter(void) {
-    _Alignas(64) tile_layout layout;
-    memset(&layout, 0, sizeof layout);
-    layout.palette = 1;
-    for (int i = 0; i < 8; i++) {
-        layout.bytes_a_row[i] = 64;
-        layout.rows[i] = TILE_SIDE;
-    }
-    /* gcc 12 does not know that the instruction reads `layout` and would drop the stores */
-    __asm__ volatile("" : : "r"(&layout) : "memory");
-    _tile_loadconfig(&layout);
-}
-
-static void leave(void) {
-    _tile_release();
-}
 
 static void tile(int pairs, const uint32_t *a, const uint32_t *b, float *c, ptrdiff_t ldc,
                  bool add) {
@@ -89,8 +67,8 @@ const npi_pairs npi_pairs_amx = {.mr = SIDE,
                                  .tile = tile,
                                  .pack_rows = pack_rows,
                                  .pack_columns = pack_columns,
-                                 .enter = enter,
-                                 .leave = leave};
+                                 .enter = npi_amx_enter,
+                                 .leave = npi_amx_leave};
 #else
 typedef int npi_cpu_pairs_amx_empty;
 #endif
