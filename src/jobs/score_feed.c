@@ -30,8 +30,8 @@ struct npi_feed {
     npi_feed_image *ring;
     uint8_t *pixels;
     size_t image_bytes;
-    FILE *
-        input; /* `names`, or where that has a descriptor a stream on it that npi_feed_close can end */
+    /* `names`, or where that has a descriptor a stream on it that npi_feed_close can end */
+    FILE *input;
     int wake[2];  /* a pipe: what is written to it ends `input` */
     char *buffer; /* of `input` */
     pthread_t thread;

@@ -40,9 +40,6 @@ enum {
 
 #ifdef NPI_SM90A
 
-#define S4(i) "+f"(s[i]), "+f"(s[i + 1]), "+f"(s[i + 2]), "+f"(s[i + 3])
-#define S8(i) S4(i), S4(i + 4)
-
 /* s (64 x MOST; + s where `add`) = 16 of the head of 64 rows times the same of others, transposed. */
 #define MULTIPLY(TYPE)                                                                             \
     asm volatile("{\n.reg .pred p;\nsetp.ne.b32 p, %106, 0;\n"                                     \
@@ -58,8 +55,10 @@ enum {
                  "%96, %97, %98, %99, %100, %101, %102, %103"                                      \
                  "}, "                                                                             \
                  "%104, %105, p, 1, 1, 0, 0;\n}\n"                                                 \
-                 : S8(0), S8(8), S8(16), S8(24), S8(32), S8(40), S8(48), S8(56), S8(64), S8(72),   \
-                   S8(80), S8(88), S8(96)                                                          \
+                 : NPI_ACC8(s, 0), NPI_ACC8(s, 8), NPI_ACC8(s, 16), NPI_ACC8(s, 24),               \
+                   NPI_ACC8(s, 32), NPI_ACC8(s, 40), NPI_ACC8(s, 48), NPI_ACC8(s, 56),             \
+                   NPI_ACC8(s, 64), NPI_ACC8(s, 72), NPI_ACC8(s, 80), NPI_ACC8(s, 88),             \
+                   NPI_ACC8(s, 96)                                                                 \
                  : "l"(a), "l"(b), "r"((int)add))
 __device__ __forceinline__ void score(float (&s)[104], uint64_t a, uint64_t b, bool add, __half) {
     MULTIPLY("f16");
@@ -78,7 +77,7 @@ __device__ __forceinline__ void score(float (&s)[104], uint64_t a, uint64_t b, b
                  "%24, %25, %26, %27, %28, %29, %30, %31"                                          \
                  "}, "                                                                             \
                  "{%32, %33, %34, %35}, %36, p, 1, 1, 1;\n}\n"                                     \
-                 : S8(0), S8(8), S8(16), S8(24)                                                    \
+                 : NPI_ACC8(s, 0), NPI_ACC8(s, 8), NPI_ACC8(s, 16), NPI_ACC8(s, 24)                \
                  : "r"(w[0]), "r"(w[1]), "r"(w[2]), "r"(w[3]), "l"(b), "r"((int)add))
 __device__ __forceinline__ void add_rows(float (&s)[32], const uint32_t (&w)[4], uint64_t b,
                                          bool add, __half) {
@@ -89,8 +88,6 @@ __device__ __forceinline__ void add_rows(float (&s)[32], const uint32_t (&w)[4],
     MULTIPLY("bf16");
 }
 #undef MULTIPLY
-#undef S8
-#undef S4
 
 /* The matrix units are the warpgroup's (0 or 1) from take_turn to give_turn, then the other's. */
 __device__ __forceinline__ void take_turn(int warpgroup) {

@@ -347,13 +347,12 @@ static npi_gemm90 own_product(const npi_block *b, npi_gemm90_outlet outlet, int 
                               int out, const void *left, const void *weight, const void *bias,
                               void *d) {
     npi_gemm90 g = {};
+    const bool back = outlet == NPI_GEMM90_BACK;
     g.outlet = outlet;
-    g.half = b->type == CUDA_R_16F;
     g.gelu = b->desc.act == NPI_ACT_GELU;
-    g.data = outlet == NPI_GEMM90_BACK;
     g.rows = rows;
-    g.inner = g.data ? out : in;
-    g.columns = g.data ? in : out;
+    g.inner = back ? out : in;
+    g.columns = back ? in : out;
     g.left = left;
     g.right = weight;
     g.bias = bias;

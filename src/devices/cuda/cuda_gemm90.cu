@@ -52,8 +52,6 @@ struct tile_place {
 #ifdef NPI_SM90A
 
 /* d (64 x COLUMNS; + d where `add`) = 16 of INNER of 64 rows times 16 of `right`; ACROSS: whose columns are innermost. */
-#define D4(i) "+f"(d[i]), "+f"(d[i + 1]), "+f"(d[i + 2]), "+f"(d[i + 3])
-#define D8(i) D4(i), D4(i + 4)
 #define MULTIPLY(TYPE)                                                                             \
     asm volatile("{\n.reg .pred p;\nsetp.ne.b32 p, %130, 0;\n"                                     \
                  "wgmma.mma_async.sync.aligned.m64n256k16.f32." TYPE "." TYPE " {"                 \
@@ -70,8 +68,10 @@ struct tile_place {
                  "%120, %121, %122, %123, %124, %125, %126, %127"                                  \
                  "}, "                                                                             \
                  "%128, %129, p, 1, 1, 0, %131;\n}\n"                                              \
-                 : D8(0), D8(8), D8(16), D8(24), D8(32), D8(40), D8(48), D8(56), D8(64), D8(72),   \
-                   D8(80), D8(88), D8(96), D8(104), D8(112), D8(120)                               \
+                 : NPI_ACC8(d, 0), NPI_ACC8(d, 8), NPI_ACC8(d, 16), NPI_ACC8(d, 24),               \
+                   NPI_ACC8(d, 32), NPI_ACC8(d, 40), NPI_ACC8(d, 48), NPI_ACC8(d, 56),             \
+                   NPI_ACC8(d, 64), NPI_ACC8(d, 72), NPI_ACC8(d, 80), NPI_ACC8(d, 88),             \
+                   NPI_ACC8(d, 96), NPI_ACC8(d, 104), NPI_ACC8(d, 112), NPI_ACC8(d, 120)           \
                  : "l"(a), "l"(b), "r"((int)add), "n"(ACROSS))
 template <int ACROSS>
 __device__ __forceinline__ void multiply(float (&d)[COLUMNS / 2], uint64_t a, uint64_t b, bool add,
@@ -84,8 +84,6 @@ __device__ __forceinline__ void multiply(float (&d)[COLUMNS / 2], uint64_t a, ui
     MULTIPLY("bf16");
 }
 #undef MULTIPLY
-#undef D8
-#undef D4
 
 __device__ __forceinline__ tile_place place_of(const gemm_work &work, int index, int rank) {
     return {(index / work.across * CLUSTER + rank) * ROWS, index % work.across * COLUMNS};
@@ -225,10 +223,9 @@ __device__ __forceinline__ void finish(float (&x)[COLUMNS / 2], uint32_t base,
     typedef std::conditional_t<OUTLET == NPI_GEMM90_ADD, __half, T> out;
     const slot_memory mine = slots_of(base, warpgroup);
     const int lane = (int)threadIdx.x % 32, warp = npi_warp(), row = warp % 4 * 16 + lane % 16;
-    const auto sixteen = [&](uint32_t box,
-                             int j) { /* where stmatrix has columns 16 j .. of a row */
-                                      return box + row * SIDE * 2 +
-                                             (((2 * j + lane / 16) ^ row % 8) << 4);
+    /* where stmatrix has columns 16 j .. of a row */
+    const auto sixteen = [&](uint32_t box, int j) {
+        return box + row * SIDE * 2 + (((2 * j + lane / 16) ^ row % 8) << 4);
     };
     const uint32_t *const bias = (const uint32_t *)aside + (tile.column + lane % 4 * 2) / 2;
     float *const sums = (float *)aside;
@@ -384,9 +381,10 @@ npos_status encode(CUtensorMap *map, CUtensorMapDataType type, const void *data,
     return npi_cuda_box(map, type, data, dims, strides, box, true);
 }
 
-template <typename T, int OUTLET, int ACROSS, bool GELU>
+template <typename T, int OUTLET, bool GELU>
 npos_status run(const npi_gemm90 *g, int multiprocessors, cudaStream_t stream) {
     constexpr bool ADD = OUTLET == NPI_GEMM90_ADD;
+    constexpr int ACROSS = OUTLET == NPI_GEMM90_BACK;
     const CUtensorMapDataType type = map_type<T>(), out = ADD ? map_type<__half>() : type;
     CUtensorMap left, right, d, beside = {};
     NPI_TRY(encode(&left, type, g->left, g->rows, g->inner, g->ld_left, ROWS, INNER));
@@ -422,24 +420,20 @@ npos_status run(const npi_gemm90 *g, int multiprocessors, cudaStream_t stream) {
                            "product");
 }
 
-template <bool GELU> auto kernel_of(const npi_gemm90 *g) {
-    switch (g->outlet) {
-    case NPI_GEMM90_KEEP:
-        return run<__nv_bfloat16, NPI_GEMM90_KEEP, 0, GELU>;
-    case NPI_GEMM90_BACK:
-        return run<__nv_bfloat16, NPI_GEMM90_BACK, 1, false>;
-    case NPI_GEMM90_ADD:
-        return g->half ? run<__half, NPI_GEMM90_ADD, 0, false>
-                       : run<__nv_bfloat16, NPI_GEMM90_ADD, 0, false>;
-    default:
-        return g->half ? run<__half, NPI_GEMM90_ACT, 0, GELU>
-                       : run<__nv_bfloat16, NPI_GEMM90_ACT, 0, GELU>;
-    }
-}
-
 } // namespace
 
 npos_status npi_gemm90_run(const npi_gemm90 *gemm, int multiprocessors, cudaStream_t stream) {
-    return (gemm->gelu ? kernel_of<true>(gemm) : kernel_of<false>(gemm))(gemm, multiprocessors,
-                                                                         stream);
+    const bool gelu = gemm->gelu;
+    switch (gemm->outlet) {
+    case NPI_GEMM90_ACT:
+        return (gelu ? run<__half, NPI_GEMM90_ACT, true>
+                     : run<__half, NPI_GEMM90_ACT, false>)(gemm, multiprocessors, stream);
+    case NPI_GEMM90_KEEP:
+        return (gelu ? run<__nv_bfloat16, NPI_GEMM90_KEEP, true>
+                     : run<__nv_bfloat16, NPI_GEMM90_KEEP, false>)(gemm, multiprocessors, stream);
+    case NPI_GEMM90_BACK:
+        return run<__nv_bfloat16, NPI_GEMM90_BACK, false>(gemm, multiprocessors, stream);
+    default:
+        return run<__nv_bfloat16, NPI_GEMM90_ADD, false>(gemm, multiprocessors, stream);
+    }
 }

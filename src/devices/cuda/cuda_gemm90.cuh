@@ -1,12 +1,12 @@
 /* devices/cuda/cuda_gemm90.cuh - products of 16-bit matrices on Hopper's matrix units (sm_90a) that finish their results
  * before these reach memory, where a library's product would write them for another kernel to read.
  *
- *     x = left [rows][inner] right^T   right [columns][inner], or, where `data`, x = left right, right [inner][columns]
+ *     x = left [rows][inner] right^T, right [columns][inner]; for BACK x = left right, right [inner][columns]
  *
- *     NPI_GEMM90_ACT    d = act(x + bias)
- *     NPI_GEMM90_KEEP   d = act(x + bias), beside = act'(x + bias)
- *     NPI_GEMM90_BACK   d = x d, whose sums over rows go to `sums`
- *     NPI_GEMM90_ADD    d = x + bias + beside, both float16 whatever the factors are
+ *     NPI_GEMM90_ACT    d = act(x + bias), all float16
+ *     NPI_GEMM90_KEEP   d = act(x + bias), beside = act'(x + bias), all bf16
+ *     NPI_GEMM90_BACK   d = x d, whose sums over rows go to `sums`, all bf16
+ *     NPI_GEMM90_ADD    d = x + bias + beside, these two float16, the factors and bias bf16
  *
  * Matrices are row-major with a distance between rows (ld, in elements, a multiple of 8), and begin at multiples of 16
  * bytes; sums are float32.  x is not rounded before it is used.
@@ -34,9 +34,7 @@ enum {
 
 typedef struct npi_gemm90 {
     npi_gemm90_outlet outlet;
-    bool half; /* both factors, and bias: float16; else bf16 */
-    bool data;
-    bool gelu;                       /* act; else QuickGELU */
+    bool gelu;                       /* act, for ACT and KEEP; else QuickGELU */
     int rows, inner, columns;        /* columns: a multiple of 8 */
     const void *left, *right, *bias; /* bias: [columns]; NULL with BACK */
     int64_t ld_left, ld_right, ld_d, ld_beside;
@@ -49,7 +47,7 @@ static inline bool npi_gemm90_serves(int capability, int columns) {
     return capability == 90 && columns <= NPI_GEMM90_COLUMNS;
 }
 
-/* May be recorded into a graph.  KEEP and BACK are of bf16 alone. */
+/* May be recorded into a graph. */
 npos_status npi_gemm90_run(const npi_gemm90 *gemm, int multiprocessors, cudaStream_t stream);
 
 #endif

@@ -264,11 +264,13 @@ template <int COUNT> static __device__ __forceinline__ void npi_settle(float (&d
         asm volatile("" : "+f"(d[i])::"memory");
 }
 
+/* Sums of a product as operands of asm: 4 and 8 of an array's. */
+#define NPI_ACC4(d, i) "+f"(d[i]), "+f"(d[i + 1]), "+f"(d[i + 2]), "+f"(d[i + 3])
+#define NPI_ACC8(d, i) NPI_ACC4(d, i), NPI_ACC4(d, i + 4)
+
 /* d += A * B over 16 of K, by the 128 threads of a warpgroup.  Thread t holds of row 16 (t / 32) + (t % 32) / 4 (d[4j],
  * d[4j + 1]) and of 8 rows below (d[4j + 2], d[4j + 3]) the columns 8j + 2 (t % 4) + {0, 1}.  TRANSPOSED: both operands
  * lie with M and N innermost. */
-#define NPI_ACC4(i) "+f"(d[i]), "+f"(d[i + 1]), "+f"(d[i + 2]), "+f"(d[i + 3])
-#define NPI_ACC8(i) NPI_ACC4(i), NPI_ACC4(i + 4)
 
 template <int TRANSPOSED>
 static __device__ __forceinline__ void npi_wgmma(float (&d)[96], uint64_t a, uint64_t b) {
@@ -283,9 +285,9 @@ static __device__ __forceinline__ void npi_wgmma(float (&d)[96], uint64_t a, uin
                  "%72, %73, %74, %75, %76, %77, %78, %79, %80, %81, %82, %83, "
                  "%84, %85, %86, %87, %88, %89, %90, %91, %92, %93, %94, %95}, "
                  "%96, %97, p, 1, 1, %98, %99;\n}\n"
-                 : NPI_ACC8(0), NPI_ACC8(8), NPI_ACC8(16), NPI_ACC8(24), NPI_ACC8(32), NPI_ACC8(40),
-                   NPI_ACC8(48), NPI_ACC8(56), NPI_ACC8(64), NPI_ACC8(72), NPI_ACC8(80),
-                   NPI_ACC8(88)
+                 : NPI_ACC8(d, 0), NPI_ACC8(d, 8), NPI_ACC8(d, 16), NPI_ACC8(d, 24),
+                   NPI_ACC8(d, 32), NPI_ACC8(d, 40), NPI_ACC8(d, 48), NPI_ACC8(d, 56),
+                   NPI_ACC8(d, 64), NPI_ACC8(d, 72), NPI_ACC8(d, 80), NPI_ACC8(d, 88)
                  : "l"(a), "l"(b), "n"(TRANSPOSED), "n"(TRANSPOSED));
 }
 
@@ -295,12 +297,9 @@ static __device__ __forceinline__ void npi_wgmma(float (&d)[12], uint64_t a, uin
                  "wgmma.mma_async.sync.aligned.m64n24k16.f32.bf16.bf16 {"
                  "%0, %1, %2, %3, %4, %5, %6, %7, %8, %9, %10, %11}, "
                  "%12, %13, p, 1, 1, %14, %15;\n}\n"
-                 : NPI_ACC8(0), NPI_ACC4(8)
+                 : NPI_ACC8(d, 0), NPI_ACC4(d, 8)
                  : "l"(a), "l"(b), "n"(TRANSPOSED), "n"(TRANSPOSED));
 }
-
-#undef NPI_ACC8
-#undef NPI_ACC4
 
 #endif
 #endif
